@@ -1,0 +1,61 @@
+# Eight verbs; CI and people call the same ones. Python 3.11+ and make are all that is needed.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+AEGIS_DATA ?= ../shared/data
+export AEGIS_DATA
+
+.PHONY: install format check test integration fault up demo docs bench-pipeline lock clean
+
+# What a user runs needs the runtime lock only; developers get the tools on top.
+$(VENV)/.runtime: requirements.lock pyproject.toml requirements-uv.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline -e .
+	touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock
+	touch $@
+
+install: $(VENV)/.dev
+
+demo: $(VENV)/.runtime
+	$(BIN)/aegis demo
+
+up: $(VENV)/.runtime
+	$(BIN)/aegis up
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/pytest
+
+integration: install
+	$(BIN)/pytest -m integration
+
+fault: install
+	$(BIN)/python -m tests.fault --report build/fault.json
+
+bench-pipeline: install
+	$(BIN)/python -m tests.bench_pipeline --report build/bench-pipeline.json
+
+docs: install
+	$(BIN)/python -m deploy.docs
+
+# Locks hold names, versions and hashes, and no address of any registry.
+lock:
+	$(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet pyproject.toml --group build -o requirements.lock
+	$(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet pyproject.toml --group build --group dev -c requirements.lock -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) build

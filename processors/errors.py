@@ -1,0 +1,29 @@
+"""How a record fails.
+
+PipelineError
+ ├─ UnavailableError   the world's fault (store, broker, LLM down): wait here, acknowledge nothing, let lag grow
+ ├─ TransientError     this record may pass later: retry topics, then the dead-letter topic
+ └─ PermanentError     this record never passes: the dead-letter topic
+
+Adapters translate their library's exceptions into these; whatever is unknown counts as transient.
+"""
+
+
+class PipelineError(Exception):
+    """Anything a processor or sink raises on purpose."""
+
+
+class UnavailableError(PipelineError):
+    """A dependency cannot be used now; ``retry_after`` (seconds) where it said when it can."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TransientError(PipelineError):
+    """This record failed, but may pass later."""
+
+
+class PermanentError(PipelineError):
+    """This record can never pass. The message says what is wrong and what to do."""

@@ -1,0 +1,179 @@
+"""The one setting tree. Read once by a composition root and passed down as frozen values.
+
+Every variable is ``AEGIS_`` plus the path joined by ``__``: ``AEGIS_KAFKA__BOOTSTRAP_SERVERS``. An unknown
+``AEGIS_*`` variable is an error at start: a misspelt setting must not silently mean the default.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "AEGIS_"
+# Read by tests and commands, not by the system.
+_OTHER_VARIABLES = ("AEGIS_DATA", "AEGIS_TEST_")
+
+
+class _Tree(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Kafka(_Tree):
+    bootstrap_servers: str = Field("", description="Host:port list; empty means the embedded broker.")
+    partitions: int = Field(4, ge=1, le=1024, description="Partitions of every topic that aegis creates.")
+    replication_factor: int = Field(1, ge=1, le=15)
+    max_record_bytes: int = Field(
+        900_000, ge=10_000, description="Content above this goes to the blob store (claim check)."
+    )
+    session_timeout: float = Field(30.0, gt=0, description="Seconds until a silent worker loses its partitions.")
+    request_timeout: float = Field(
+        120.0, gt=0, description="Seconds until an unacknowledged send stops the worker."
+    )
+
+
+class Batch(_Tree):
+    max_records: int = Field(ge=1, le=10_000)
+    max_wait: float = Field(ge=0, le=60, description="Seconds to wait for a full batch.")
+
+
+class Chunking(_Tree):
+    batch: Batch = Batch(max_records=8, max_wait=0.02)
+    max_tokens: int = Field(200, ge=16, le=8192, description="Tokens of the embedding model per chunk.")
+    overlap_tokens: int = Field(0, ge=0, description="Tokens that neighbouring chunks share.")
+
+
+class Conversion(_Tree):
+    timeout: float = Field(60.0, gt=0, description="Seconds one file may take; then its process is killed.")
+    max_memory_mb: int = Field(2048, ge=256, description="Memory of the conversion process; above, it is killed.")
+    max_input_mb: int = Field(64, ge=1, description="Larger files are refused.")
+    max_text_chars: int = Field(10_000_000, ge=1000, description="Longer converted texts are refused.")
+
+
+class Embedding(_Tree):
+    batch: Batch = Batch(max_records=128, max_wait=0.02)
+    model: str = Field("all-MiniLM-L6-v2", description="Name of a packaged model, or a folder with one.")
+    max_batch_tokens: int = Field(4096, ge=64, description="Token budget of one forward pass, padding counted.")
+    threads: int = Field(0, ge=0, description="CPU threads of the model; 0 means all cores.")
+
+
+class Extraction(_Tree):
+    batch: Batch = Batch(max_records=64, max_wait=0.02)
+    max_mentions: int = Field(64, ge=1, description="Mentions kept per chunk.")
+
+
+class Vectors(_Tree):
+    batch: Batch = Batch(max_records=128, max_wait=0.02)
+    url: str = Field("", description="Qdrant server; empty means the embedded Qdrant Edge.")
+    api_key: SecretStr | None = None
+    timeout: float = Field(10.0, gt=0, description="Seconds one call to the store may take.")
+
+
+class Graph(_Tree):
+    batch: Batch = Batch(max_records=128, max_wait=0.02)
+    buffer_pool_mb: int = Field(256, ge=64, description="Page cache of the embedded graph database.")
+
+
+class Retry(_Tree):
+    delays: tuple[Literal["5s", "1m", "10m"], ...] = Field(
+        ("5s", "1m", "10m"), description="Retry tiers in order; after the last comes the dead-letter topic."
+    )
+    pause_min: float = Field(0.5, gt=0, description="First wait in seconds while a dependency is unavailable.")
+    pause_max: float = Field(30.0, gt=0, description="Longest wait in seconds while a dependency is unavailable.")
+
+
+class Breaker(_Tree):
+    consecutive: int = Field(200, ge=1, description="Dead letters in a row that stop a stage.")
+    ratio: float = Field(0.8, gt=0, le=1, description="Share of dead letters in the window that stops a stage.")
+    window: int = Field(500, ge=10, description="Records over which the ratio is taken.")
+
+
+class Watchdog(_Tree):
+    stall: float = Field(120.0, gt=0, description="Seconds with lag and no progress until the worker restarts.")
+
+
+class Api(_Tree):
+    host: str = "127.0.0.1"
+    port: int = Field(8321, ge=0, le=65535, description="0 means any free port.")
+    max_body_mb: int = Field(64, ge=1, description="Larger request bodies are refused with 413.")
+    max_lag_seconds: float = Field(
+        600.0,
+        gt=0,
+        description="Publishing through the API answers 429 while the chunk stage is further behind.",
+    )
+
+
+class Status(_Tree):
+    max_documents: int = Field(200_000, ge=1000, description="Documents whose status is kept in memory.")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; ``aegis check --settings`` prints it with each value's origin."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", case_sensitive=False
+    )
+
+    data_dir: Path = Field(Path(".aegis"), description="Embedded broker, stores, blobs and logs live here.")
+    blob_url: str = Field("", description="fsspec URL of the blob store; empty means a folder in data_dir.")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    kafka: Kafka = Kafka()
+    chunking: Chunking = Chunking()
+    conversion: Conversion = Conversion()
+    embedding: Embedding = Embedding()
+    extraction: Extraction = Extraction()
+    vectors: Vectors = Vectors()
+    graph: Graph = Graph()
+    retry: Retry = Retry()
+    breaker: Breaker = Breaker()
+    watchdog: Watchdog = Watchdog()
+    api: Api = Api()
+    status: Status = Status()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment; no file that a user may have forgotten."""
+        return init_settings, env_settings
+
+    def blob_store_url(self) -> str:
+        """Where content above the record limit is kept."""
+        return self.blob_url or (self.data_dir.resolve() / "blobs").as_uri()
+
+
+def settings_from_environment(**overrides: Any) -> Settings:
+    """Read the settings once.
+
+    Raises:
+        ValueError: An ``AEGIS_*`` variable is unknown or its value does not fit.
+    """
+    unknown = [name for name in os.environ if _is_ours(name) and not _exists(name)]
+    if unknown:
+        raise ValueError(f"unknown setting {', '.join(sorted(unknown))}; `aegis check --settings` lists all")
+    return Settings(**overrides)
+
+
+def variable_names(tree: type[BaseModel] = Settings, prefix: str = PREFIX) -> dict[str, Any]:
+    """Every environment variable that is a setting, with its field."""
+    names: dict[str, Any] = {}
+    for name, field in tree.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names |= variable_names(field.annotation, f"{prefix}{name.upper()}__")
+        else:
+            names[f"{prefix}{name.upper()}"] = field
+    return names
+
+
+def _is_ours(name: str) -> bool:
+    return name.upper().startswith(PREFIX) and not name.startswith(_OTHER_VARIABLES)
+
+
+def _exists(name: str) -> bool:
+    return name.upper() in variable_names()

@@ -1,0 +1,74 @@
+"""The topic registry: every topic's name, key and configuration, and nowhere else a topic's name."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import MappingProxyType
+
+from schemas.records import STAGES, StageName
+
+_FOREVER = {"retention.ms": "-1"}
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic and how it is created. ``partitions=0`` means the setting ``kafka.partitions``."""
+
+    name: str
+    description: str
+    config: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType(_FOREVER))
+    partitions: int = 0
+
+
+DOCUMENTS = Topic("aegis.documents.v1", "What producers publish; the log the index can be rebuilt from.")
+CHUNKS = Topic("aegis.chunks.v1", "Pieces of documents, and marks (delete, touch).")
+EMBEDDINGS = Topic("aegis.embeddings.v1", "Chunks with their vectors.")
+EXTRACTIONS = Topic("aegis.extractions.v1", "Chunks with their mentions and relations.")
+STATUS = Topic(
+    "aegis.status.v1",
+    "Where every document is; one record per document and stage survives compaction.",
+    MappingProxyType({"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.2"}),
+)
+
+SOURCES: dict[StageName, Topic] = {
+    "chunk": DOCUMENTS,
+    "embed": CHUNKS,
+    "extract": CHUNKS,
+    "index-vectors": EMBEDDINGS,
+    "index-graph": EXTRACTIONS,
+}
+RETRY_DELAYS: dict[str, timedelta] = {
+    "5s": timedelta(seconds=5),
+    "1m": timedelta(minutes=1),
+    "10m": timedelta(minutes=10),
+}
+
+
+def retry_topic(stage: StageName, delay: str) -> Topic:
+    """The topic in which a stage's failed records wait for ``delay``."""
+    return Topic(f"aegis.{stage}.retry.{delay}", f"Records of {stage} that are tried again after {delay}.")
+
+
+def dead_letter_topic(stage: StageName) -> Topic:
+    """The topic in which a stage's given-up records wait for a person."""
+    return Topic(f"aegis.{stage}.dlq", f"Records that {stage} could not process, byte-identical, with the reason.")
+
+
+def group_of(stage: StageName) -> str:
+    """Consumer group (and Faust app id) of a stage."""
+    return f"aegis-{stage}"
+
+
+def retry_group_of(stage: StageName) -> str:
+    """Consumer group that moves a stage's due records from its retry topics back to its source."""
+    return f"aegis-{stage}-retry"
+
+
+ALL: tuple[Topic, ...] = (
+    DOCUMENTS,
+    CHUNKS,
+    EMBEDDINGS,
+    EXTRACTIONS,
+    STATUS,
+    *(retry_topic(stage, delay) for stage in STAGES for delay in RETRY_DELAYS),
+    *(dead_letter_topic(stage) for stage in STAGES),
+)
