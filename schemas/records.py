@@ -96,6 +96,12 @@ class Chunk(_OfDocument):
     source: str | None = None
     metadata: Mapping[str, Any] = Field(default_factory=dict)
 
+    @property
+    def contextual_text(self) -> str:
+        """What is embedded and indexed: the text below its title and headings (at most 160 characters of them)."""
+        context = " › ".join(dict.fromkeys(part for part in (self.title, *self.headings) if part))[:160]
+        return f"{context}\n{self.text}" if context else self.text
+
 
 class Mark(_OfDocument):
     """A document's change that carries no chunk: it is deleted, or published again unchanged."""

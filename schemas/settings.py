@@ -28,9 +28,7 @@ class Kafka(_Tree):
         900_000, ge=10_000, description="Content above this goes to the blob store (claim check)."
     )
     session_timeout: float = Field(30.0, gt=0, description="Seconds until a silent worker loses its partitions.")
-    request_timeout: float = Field(
-        120.0, gt=0, description="Seconds until an unacknowledged send stops the worker."
-    )
+    request_timeout: float = Field(120.0, gt=0, description="Seconds until an unacknowledged send stops the worker.")
 
 
 class Batch(_Tree):
@@ -104,6 +102,11 @@ class Api(_Tree):
     )
 
 
+class Local(_Tree):
+    broker_port: int = Field(0, ge=0, le=65535, description="Port of the embedded broker; 0 means any free port.")
+    restart_backoff_max: float = Field(30.0, gt=0, description="Longest wait in seconds before a restart.")
+
+
 class Status(_Tree):
     max_documents: int = Field(200_000, ge=1000, description="Documents whose status is kept in memory.")
 
@@ -130,6 +133,7 @@ class Settings(BaseSettings):
     watchdog: Watchdog = Watchdog()
     api: Api = Api()
     status: Status = Status()
+    local: Local = Local()
 
     @classmethod
     def settings_customise_sources(

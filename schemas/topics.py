@@ -6,7 +6,10 @@ from types import MappingProxyType
 
 from schemas.records import STAGES, StageName
 
-_FOREVER = {"retention.ms": "-1"}
+# Retention without end: a record must not expire before it is read. Room beyond the largest document record
+# (the broker's default of 1 MiB), because the records made from it, and a dead letter's headers, are larger.
+_CONFIG = {"retention.ms": "-1", "max.message.bytes": str(3 * 1024 * 1024)}
+_COMPACTED = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.2", "max.compaction.lag.ms": "3600000"}
 
 
 @dataclass(frozen=True)
@@ -15,18 +18,27 @@ class Topic:
 
     name: str
     description: str
-    config: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType(_FOREVER))
+    config: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType(_CONFIG))
     partitions: int = 0
 
 
-DOCUMENTS = Topic("aegis.documents.v1", "What producers publish; the log the index can be rebuilt from.")
+DOCUMENTS = Topic(
+    "aegis.documents.v1",
+    "What producers publish; the log the index can be rebuilt from.",
+    MappingProxyType({"retention.ms": "-1"}),
+)
 CHUNKS = Topic("aegis.chunks.v1", "Pieces of documents, and marks (delete, touch).")
 EMBEDDINGS = Topic("aegis.embeddings.v1", "Chunks with their vectors.")
 EXTRACTIONS = Topic("aegis.extractions.v1", "Chunks with their mentions and relations.")
 STATUS = Topic(
     "aegis.status.v1",
     "Where every document is; one record per document and stage survives compaction.",
-    MappingProxyType({"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.2"}),
+    MappingProxyType(_COMPACTED),
+)
+RESOLUTIONS = Topic(
+    "aegis.dlq.resolutions.v1",
+    "Which dead letters were replayed or dropped; keyed by the dead letter's topic, partition and offset.",
+    MappingProxyType(_COMPACTED),
 )
 
 SOURCES: dict[StageName, Topic] = {
@@ -53,6 +65,9 @@ def dead_letter_topic(stage: StageName) -> Topic:
     return Topic(f"aegis.{stage}.dlq", f"Records that {stage} could not process, byte-identical, with the reason.")
 
 
+TARGETS: dict[StageName, Topic] = {"chunk": CHUNKS, "embed": EMBEDDINGS, "extract": EXTRACTIONS}
+
+
 def group_of(stage: StageName) -> str:
     """Consumer group (and Faust app id) of a stage."""
     return f"aegis-{stage}"
@@ -69,6 +84,7 @@ ALL: tuple[Topic, ...] = (
     EMBEDDINGS,
     EXTRACTIONS,
     STATUS,
+    RESOLUTIONS,
     *(retry_topic(stage, delay) for stage in STAGES for delay in RETRY_DELAYS),
     *(dead_letter_topic(stage) for stage in STAGES),
 )

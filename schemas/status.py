@@ -1,0 +1,74 @@
+"""Where a document is: the fold of its stages' status records."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from schemas.records import Revision, StageName, StatusRecord
+
+DocumentState = Literal["processing", "searchable", "indexed", "deleted", "retrying", "dead-lettered"]
+
+
+class DocumentStatus(BaseModel):
+    """A document as its newest revision stands; older revisions' records are left out."""
+
+    model_config = ConfigDict(frozen=True)
+
+    document_id: str
+    stages: dict[StageName, StatusRecord]
+
+    @property
+    def revision(self) -> Revision:
+        """The newest revision that any stage has reported."""
+        return max(record.revision for record in self.stages.values())
+
+    @property
+    def current(self) -> dict[StageName, StatusRecord]:
+        """What the stages say of the newest revision."""
+        return {stage: record for stage, record in self.stages.items() if record.revision == self.revision}
+
+    @property
+    def state(self) -> DocumentState:
+        """One word: failures first, then how far both indexes are."""
+        states = {record.state for record in self.current.values()}
+        vectors, graph = self._state_of("index-vectors"), self._state_of("index-graph")
+        if "dead-lettered" in states:
+            return "dead-lettered"
+        if "retrying" in states:
+            return "retrying"
+        if vectors == graph and vectors in ("indexed", "deleted"):
+            return "indexed" if vectors == "indexed" else "deleted"
+        return "searchable" if vectors == "indexed" else "processing"
+
+    @property
+    def searchable_version(self) -> int:
+        """The newest version whose vectors answer (or whose removal is done); -1 before the first."""
+        record = self.stages.get("index-vectors")
+        return record.version if record and record.state in ("indexed", "deleted") else -1
+
+    @property
+    def error(self) -> str | None:
+        """Why the newest revision has failed, if it has."""
+        return next((record.error for record in self.current.values() if record.error), None)
+
+    def with_record(self, record: StatusRecord) -> "DocumentStatus":
+        """The status after one more record; what is older than the stage's own last word is ignored."""
+        before = self.stages.get(record.stage)
+        if before is not None and (before.revision, before.at) > (record.revision, record.at):
+            return self
+        return DocumentStatus(document_id=self.document_id, stages=self.stages | {record.stage: record})
+
+    def is_indexed_as(self, content_hash: str) -> bool:
+        """Whether both stores hold exactly this content as the newest revision."""
+        stages: tuple[StageName, ...] = ("chunk", "index-vectors", "index-graph")
+        records = [self.current.get(stage) for stage in stages]
+        return all(
+            record is not None
+            and record.content_hash == content_hash
+            and record.state in ("chunked", "unchanged", "indexed")
+            for record in records
+        )
+
+    def _state_of(self, stage: StageName) -> str | None:
+        record = self.current.get(stage)
+        return record.state if record else None

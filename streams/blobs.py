@@ -1,0 +1,55 @@
+"""The claim check: content above the record limit lies in a blob store, named by its hash."""
+
+import hashlib
+
+import fsspec
+
+from processors.errors import PermanentError, UnavailableError
+
+
+class Blobs:
+    """Content-addressed blobs under one fsspec URL."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+
+    def put(self, content: bytes) -> str:
+        """Store once; the URI to put into a document record.
+
+        Raises:
+            UnavailableError: The blob store cannot be written.
+        """
+        uri = f"{self._url}/{hashlib.sha256(content).hexdigest()}"
+        filesystem, path = fsspec.url_to_fs(uri)
+        try:
+            if not filesystem.exists(path):
+                filesystem.makedirs(filesystem._parent(path), exist_ok=True)
+                with filesystem.transaction, filesystem.open(path, "wb") as file:  # whole or not at all
+                    file.write(content)
+        except OSError as error:
+            raise UnavailableError(f"the blob store {self._url} cannot be written: {error}") from error
+        return uri
+
+    def get(self, uri: str, *, max_bytes: int) -> bytes:
+        """Read a blob of this store; no other address is ever fetched.
+
+        Raises:
+            PermanentError: The URI is not of this store, the blob is missing or too large.
+            UnavailableError: The blob store cannot be read.
+        """
+        name = uri.removeprefix(f"{self._url}/")
+        if name == uri or "/" in name or name.startswith("."):
+            raise PermanentError(
+                f"content_uri {uri!r} is not in the blob store {self._url}; publish the content itself"
+            )
+        try:
+            filesystem, path = fsspec.url_to_fs(uri)
+            size = int(filesystem.size(path))
+            if size > max_bytes:
+                raise PermanentError(f"the content is {size:,} bytes; the limit is {max_bytes:,}")
+            content: bytes = filesystem.cat_file(path)
+        except FileNotFoundError as error:
+            raise PermanentError(f"content_uri {uri!r}: there is no such blob; publish the document again") from error
+        except OSError as error:
+            raise UnavailableError(f"the blob store {self._url} cannot be read: {error}") from error
+        return content

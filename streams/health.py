@@ -1,0 +1,40 @@
+"""What a stage in this process is doing, for readiness, the watchdog and the metrics."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from schemas.records import StageName
+
+
+@dataclass
+class StageHealth:
+    """Mutable, one per stage and process; written by the agent, read by threads."""
+
+    stage: StageName
+    problem: str | None = None  # why the stage is not working at the moment
+    tripped: str | None = None  # why the breaker has stopped it
+    handled: int = 0
+    dead_lettered: int = 0
+    retried: int = 0
+    progress_at: float = field(default_factory=time.monotonic)
+    assigned: threading.Event = field(default_factory=threading.Event)
+
+    def progressed(self) -> None:
+        """Note that the agent is alive: a batch is done, or it waits for a reason it knows."""
+        self.progress_at = time.monotonic()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the stage takes records."""
+        return self.problem is None and self.tripped is None
+
+    def summary(self) -> dict[str, object]:
+        """For ``/health``."""
+        return {
+            "ready": self.is_ready,
+            "reason": self.tripped or self.problem,
+            "handled": self.handled,
+            "retried": self.retried,
+            "dead_lettered": self.dead_lettered,
+        }

@@ -1,0 +1,119 @@
+"""How this side talks to Kafka outside Faust: client settings, records, bounded reads of whole topics."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from schemas.headers import Headers
+from streams.offsets import partitions_of
+from streams.record import Record
+
+
+def producer_configuration(bootstrap_servers: str) -> dict[str, Any]:
+    """An idempotent producer: retries neither reorder nor repeat."""
+    return {
+        "bootstrap.servers": bootstrap_servers,
+        "enable.idempotence": True,
+        "acks": "all",
+        "linger.ms": 5,
+        "compression.type": "lz4",
+        "message.max.bytes": 4 * 1024 * 1024,
+        "delivery.timeout.ms": 120_000,
+        # Records without a broker are kept here, and no more than that.
+        "queue.buffering.max.kbytes": 64 * 1024,
+        # Java's partitioner, as aiokafka's: a key is in the same partition whoever produces it.
+        "partitioner": "murmur2_random",
+    }
+
+
+def reader(bootstrap_servers: str) -> Consumer:
+    """A consumer that belongs to no group and commits nothing."""
+    return Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": "aegis-reader",  # required by the library, never joined: partitions are assigned by hand
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": False,
+            "queued.max.messages.kbytes": 16 * 1024,
+        }
+    )
+
+
+def send_now(producer: Producer, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+    """Produce one record and wait for the broker's acknowledgement.
+
+    Raises:
+        KafkaException: The broker did not take it.
+    """
+    failures: list[KafkaError] = []
+    producer.produce(
+        topic,
+        key=key,
+        value=value,
+        headers=list(headers),
+        on_delivery=lambda error, _: failures.append(error) if error else None,
+    )
+    producer.flush()
+    if failures:
+        raise KafkaException(failures[0])
+
+
+def record_of(message: Message) -> Record:
+    """A consumed message as our record."""
+    return Record(
+        topic=message.topic() or "",
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        timestamp=message.timestamp()[1],
+        key=_bytes(message.key()),
+        value=_bytes(message.value()),
+        headers=tuple((key, _bytes(value) or b"") for key, value in message.headers() or ()),
+    )
+
+
+def read_all(bootstrap_servers: str, topics: Sequence[str], *, timeout: float = 30.0) -> Iterator[Record]:
+    """Every record that the topics hold now, in order within a partition.
+
+    Raises:
+        TimeoutError: The broker sent nothing for ``timeout`` seconds although records are left.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    consumer = reader(bootstrap_servers)
+    try:
+        left = end_offsets(consumer, [tp for topic in topics for tp in partitions_of(admin, topic)])
+        if not left:
+            return
+        consumer.assign([TopicPartition(topic, partition, low) for (topic, partition), (low, _) in left.items()])
+        heard = time.monotonic()
+        while left:
+            for message in consumer.consume(500, timeout=0.5):
+                if message.error() is None:
+                    heard = time.monotonic()
+                    yield record_of(message)
+            left = _unread(consumer, left)
+            if time.monotonic() - heard > timeout:
+                raise TimeoutError(f"no record from {', '.join(sorted({topic for topic, _ in left}))} in {timeout:g} s")
+    finally:
+        consumer.close()
+
+
+def end_offsets(consumer: Consumer, partitions: Sequence[TopicPartition]) -> dict[tuple[str, int], tuple[int, int]]:
+    """Low and high watermark of the partitions that hold anything."""
+    marks = {
+        (tp.topic, tp.partition): consumer.get_watermark_offsets(tp, timeout=15, cached=False) for tp in partitions
+    }
+    return {where: mark for where, mark in marks.items() if mark[0] < mark[1]}
+
+
+def _unread(consumer: Consumer, left: dict[tuple[str, int], tuple[int, int]]) -> dict[tuple[str, int], tuple[int, int]]:
+    positions = consumer.position([TopicPartition(topic, partition) for topic, partition in left])
+    at = {(tp.topic, tp.partition): tp.offset for tp in positions}
+    return {where: mark for where, mark in left.items() if at[where] < mark[1]}
+
+
+def _bytes(value: bytes | str | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value

@@ -1,0 +1,58 @@
+"""Where a consumer group starts: every partition gets a committed offset before its first reader.
+
+Faust reads from ``consumer_auto_offset_reset='none'``: an offset that the log no longer has stops the worker loudly,
+where ``earliest`` would skip records silently (FAUST.md, hazards 12 and 13).
+"""
+
+import time
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+
+def partitions_of(admin: AdminClient, topic: str) -> list[TopicPartition]:
+    """Every partition of a topic.
+
+    Raises:
+        LookupError: The topic does not exist.
+    """
+    found = admin.list_topics(topic, timeout=10).topics[topic]
+    if found.error is not None:
+        raise LookupError(f"topic {topic} does not exist; `aegis topics create` creates it")
+    return [TopicPartition(topic, partition) for partition in sorted(found.partitions)]
+
+
+def committed(bootstrap_servers: str, group: str, partitions: list[TopicPartition]) -> dict[int, int | None]:
+    """Committed offset per partition; None where the group never committed."""
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap_servers, "group.id": group, "enable.auto.commit": False, "log_level": 0}
+    )
+    try:
+        found = consumer.committed(partitions, timeout=15)
+        return {tp.partition: tp.offset if tp.offset >= 0 else None for tp in found}
+    finally:
+        consumer.close()
+
+
+def initialise_offsets(bootstrap_servers: str, group: str, topic: str, *, timeout: float = 30.0) -> None:
+    """Commit the start of the log for partitions on which ``group`` never committed.
+
+    Raises:
+        LookupError: The topic does not exist.
+        TimeoutError: The offsets could not be committed in time.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    deadline = time.monotonic() + timeout
+    while missing := _missing(admin, bootstrap_servers, group, topic):
+        request = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p, 0) for p in missing])
+        try:
+            admin.alter_consumer_group_offsets([request])[group].result(timeout=10)
+        except KafkaException as error:  # another worker has joined meanwhile and initialised them
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"offsets of group {group} on {topic} could not be set: {error}") from error
+            time.sleep(0.5)
+
+
+def _missing(admin: AdminClient, bootstrap_servers: str, group: str, topic: str) -> list[int]:
+    offsets = committed(bootstrap_servers, group, partitions_of(admin, topic))
+    return [partition for partition, offset in offsets.items() if offset is None]

@@ -1,0 +1,82 @@
+"""Moves a stage's due records from its retry topics back to its source: one consumer group per stage."""
+
+import threading
+import time
+from collections.abc import Sequence
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from schemas import headers as names
+from schemas.records import StageName
+from schemas.topics import RETRY_DELAYS, SOURCES, retry_group_of, retry_topic
+from streams.kafka import producer_configuration, record_of, send_now
+
+log = structlog.get_logger()
+
+
+class RetryMover:
+    """A thread that waits for records to be due; a partition whose head is not due is paused, so nothing else waits."""
+
+    def __init__(self, stage: StageName, bootstrap_servers: str) -> None:
+        self._stage = stage
+        self._stopping = threading.Event()
+        self._paused: dict[tuple[str, int], tuple[float, int]] = {}
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "group.id": retry_group_of(stage),
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "queued.max.messages.kbytes": 4096,
+            }
+        )
+        self._producer = Producer(producer_configuration(bootstrap_servers))
+        self._thread = threading.Thread(target=self._run, name=f"retry-{stage}", daemon=True)
+
+    def start(self) -> None:
+        """Start moving."""
+        topics = [retry_topic(self._stage, delay).name for delay in RETRY_DELAYS]
+        self._consumer.subscribe(topics, on_assign=self._forget, on_revoke=self._forget)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop; what was not moved is moved after the next start."""
+        self._stopping.set()
+        self._thread.join(timeout=10)
+        self._consumer.close()
+
+    def _forget(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        for tp in partitions:
+            self._paused.pop((tp.topic, tp.partition), None)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._resume_due()
+                message = self._consumer.poll(0.2)
+                if message is not None and message.error() is None:
+                    self._take(message)
+            except (KafkaException, KafkaError) as error:
+                log.warning("retry-mover", stage=self._stage, error=str(error))
+                self._stopping.wait(1.0)
+
+    def _take(self, message: Message) -> None:
+        record = record_of(message)
+        tp = TopicPartition(record.topic, record.partition, record.offset)
+        wait = record.due_at / 1000 - time.time()
+        if wait > 0:
+            self._paused[record.topic, record.partition] = (time.monotonic() + wait, record.offset)
+            self._consumer.pause([tp])
+            return
+        headers = [(key, value) for key, value in record.headers if key != names.DUE_AT]
+        send_now(self._producer, SOURCES[self._stage].name, record.key, record.value, headers)
+        self._consumer.commit(offsets=[TopicPartition(tp.topic, tp.partition, tp.offset + 1)], asynchronous=False)
+
+    def _resume_due(self) -> None:
+        now = time.monotonic()
+        for (topic, partition), (due, offset) in list(self._paused.items()):
+            if due <= now:
+                del self._paused[topic, partition]
+                self._consumer.seek(TopicPartition(topic, partition, offset))
+                self._consumer.resume([TopicPartition(topic, partition)])

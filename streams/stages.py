@@ -1,0 +1,99 @@
+"""The stages after ``streams.chunking``, in the order a document meets them."""
+
+import time
+from collections.abc import Sequence
+
+from processors.embed import Embedder
+from processors.extract import Found, RuleExtractor
+
+from schemas.records import (
+    Chunk,
+    ChunkRecord,
+    EmbeddedChunk,
+    EmbeddingRecord,
+    Extraction,
+    ExtractionRecord,
+    Mark,
+    StageName,
+    State,
+    StatusRecord,
+)
+from schemas.settings import Settings
+from streams.decode import decoder
+from streams.sinks.index import Store, index
+from streams.stage import Outputs, Stage
+
+
+def embed_stage(embedder: Embedder, settings: Settings) -> Stage[Chunk | Mark]:
+    """Chunks to vectors, in token-budget batches."""
+
+    def process(batch: Sequence[Chunk | Mark]) -> list[Outputs]:
+        chunks = [record for record in batch if isinstance(record, Chunk)]
+        vectors = iter(embedder.embed([chunk.contextual_text for chunk in chunks]))
+        return [
+            [record]
+            if isinstance(record, Mark)
+            else [EmbeddedChunk.of(record, next(vectors), embedder.name), *_progress(record, "embed", "embedded")]
+            for record in batch
+        ]
+
+    return Stage("embed", settings.embedding.batch, decoder(ChunkRecord), process)
+
+
+def extract_stage(extractor: RuleExtractor, settings: Settings) -> Stage[Chunk | Mark]:
+    """Chunks to mentions and relations."""
+
+    def process(batch: Sequence[Chunk | Mark]) -> list[Outputs]:
+        found = iter(extractor.extract([record.text for record in batch if isinstance(record, Chunk)]))
+        return [
+            [record]
+            if isinstance(record, Mark)
+            else [_extraction(record, next(found), extractor.name), *_progress(record, "extract", "extracted")]
+            for record in batch
+        ]
+
+    return Stage("extract", settings.extraction.batch, decoder(ChunkRecord), process)
+
+
+def index_vectors_stage(store: Store[EmbeddedChunk], settings: Settings) -> Stage[EmbeddedChunk | Mark]:
+    """Vectors into the vector store."""
+    return Stage(
+        "index-vectors",
+        settings.vectors.batch,
+        decoder(EmbeddingRecord),
+        lambda batch: index(store, "index-vectors", batch),
+        store.close,
+    )
+
+
+def index_graph_stage(store: Store[Extraction], settings: Settings) -> Stage[Extraction | Mark]:
+    """Mentions and relations into the graph store."""
+    return Stage(
+        "index-graph",
+        settings.graph.batch,
+        decoder(ExtractionRecord),
+        lambda batch: index(store, "index-graph", batch),
+        store.close,
+    )
+
+
+def _extraction(chunk: Chunk, found: Found, pipeline: str) -> Extraction:
+    return Extraction(chunk=chunk, mentions=found.mentions, relations=found.relations, pipeline=pipeline)
+
+
+def _progress(chunk: Chunk, stage: StageName, state: State) -> list[StatusRecord]:
+    """A status with a document's last chunk: the chunks of a document pass a stage in order."""
+    if chunk.chunk_index + 1 < chunk.chunk_count:
+        return []
+    return [
+        StatusRecord(
+            document_id=chunk.document_id,
+            version=chunk.version,
+            sequence=chunk.sequence,
+            stage=stage,
+            state=state,
+            at=time.time(),
+            chunk_count=chunk.chunk_count,
+            content_hash=chunk.content_hash,
+        )
+    ]

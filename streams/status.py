@@ -1,0 +1,139 @@
+"""The status view: the compacted status topic folded into memory, bounded, in every process that needs it."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+
+import structlog
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from pydantic import ValidationError
+
+from schemas.records import StatusRecord
+from schemas.status import DocumentStatus
+from schemas.topics import STATUS
+from streams.kafka import end_offsets, reader
+from streams.offsets import partitions_of
+
+log = structlog.get_logger()
+
+
+class StatusView:
+    """Follows the status topic in a thread. Beyond ``max_documents`` the longest unchanged are forgotten."""
+
+    def __init__(self, bootstrap_servers: str, *, max_documents: int) -> None:
+        self._max_documents = max_documents
+        self._documents: OrderedDict[str, DocumentStatus] = OrderedDict()
+        self._changed = threading.Condition()
+        self._positions: dict[tuple[str, int], int] = {}
+        self._stopping = threading.Event()
+        self._bootstrap_servers = bootstrap_servers
+        self._consumer = reader(bootstrap_servers)
+        self._thread = threading.Thread(target=self._run, name="status-view", daemon=True)
+
+    def start(self) -> None:
+        """Start following; returns at once (see ``catch_up``)."""
+        partitions = partitions_of(AdminClient({"bootstrap.servers": self._bootstrap_servers}), STATUS.name)
+        self._consumer.assign([TopicPartition(tp.topic, tp.partition, 0) for tp in partitions])
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following."""
+        self._stopping.set()
+        self._thread.join(timeout=10)
+        self._consumer.close()
+
+    def apply(self, record: StatusRecord) -> None:
+        """Fold one record in."""
+        with self._changed:
+            before = self._documents.get(record.document_id) or DocumentStatus(
+                document_id=record.document_id, stages={}
+            )
+            self._documents[record.document_id] = before.with_record(record)
+            self._documents.move_to_end(record.document_id)
+            if len(self._documents) > self._max_documents:
+                self._documents.popitem(last=False)
+            self._changed.notify_all()
+
+    def get(self, document_id: str) -> DocumentStatus | None:
+        """What is known of a document."""
+        with self._changed:
+            return self._documents.get(document_id)
+
+    def recent(self, limit: int) -> list[DocumentStatus]:
+        """The documents that changed last, newest first."""
+        with self._changed:
+            return [self._documents[key] for key, _ in zip(reversed(self._documents), range(limit), strict=False)]
+
+    def counts(self) -> dict[str, int]:
+        """Number of documents by state."""
+        with self._changed:
+            states = [status.state for status in self._documents.values()]
+        return {state: states.count(state) for state in sorted(set(states))}
+
+    def wait_until_searchable(self, document_id: str, version: int, *, timeout: float) -> bool:
+        """Wait until that version or a newer one answers queries."""
+
+        def is_searchable() -> bool:
+            status = self._documents.get(document_id)
+            return status is not None and status.searchable_version >= version
+
+        with self._changed:
+            return self._changed.wait_for(is_searchable, timeout)
+
+    def changes(self, document_id: str, *, timeout: float) -> Iterator[DocumentStatus]:
+        """Each new status of a document until it is settled or ``timeout`` seconds pass."""
+        deadline, last = time.monotonic() + timeout, None
+        while (left := deadline - time.monotonic()) > 0:
+            with self._changed:
+                self._changed.wait_for(lambda seen=last: self._documents.get(document_id) != seen, left)  # type: ignore[misc]
+                status = self._documents.get(document_id)
+            if status is not None and status != last:
+                last = status
+                yield status
+                if status.state in ("indexed", "deleted", "dead-lettered"):
+                    return
+
+    def catch_up(self, *, timeout: float = 60.0) -> None:
+        """Wait until everything that is in the topic now has been folded in.
+
+        Raises:
+            TimeoutError: It has not been in time.
+        """
+        consumer = reader(self._bootstrap_servers)
+        try:
+            admin = AdminClient({"bootstrap.servers": self._bootstrap_servers})
+            ends = end_offsets(consumer, partitions_of(admin, STATUS.name))
+        finally:
+            consumer.close()
+        with self._changed:
+            if not self._changed.wait_for(
+                lambda: all(self._positions.get(where, 0) >= high for where, (_, high) in ends.items()), timeout
+            ):
+                raise TimeoutError(f"the status topic could not be read in {timeout:g} s")
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                messages = self._consumer.consume(500, timeout=0.1)
+            except KafkaException as error:
+                log.warning("status-view", error=str(error))
+                self._stopping.wait(1.0)
+                continue
+            for message in messages:
+                if message.error() is None:
+                    self._fold(message.value())
+            self._note_positions()
+
+    def _fold(self, value: bytes | str | None) -> None:
+        try:
+            self.apply(StatusRecord.model_validate_json(value or b""))
+        except ValidationError as error:
+            log.warning("status-view", error=str(error))
+
+    def _note_positions(self) -> None:
+        positions = {(tp.topic, tp.partition): tp.offset for tp in self._consumer.position(self._consumer.assignment())}
+        with self._changed:
+            self._positions = positions
+            self._changed.notify_all()

@@ -1,0 +1,56 @@
+"""A thread that ends the process when a stage stalls: Faust can stop silently and look alive (FAUST.md, hazard 10)."""
+
+import os
+import threading
+import time
+
+import structlog
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from schemas.topics import SOURCES, group_of
+from streams.health import StageHealth
+from streams.offsets import partitions_of
+
+log = structlog.get_logger()
+
+EXIT_STALLED = 71
+_INTERVAL = 5.0
+
+
+def start_watchdog(health: StageHealth, bootstrap_servers: str, *, stall: float) -> threading.Thread:
+    """Exit with status 71 after ``stall`` seconds with lag that nobody reads and an agent without progress."""
+    thread = threading.Thread(
+        target=_watch, args=(health, bootstrap_servers, stall), name=f"watchdog-{health.stage}", daemon=True
+    )
+    thread.start()
+    return thread
+
+
+def _watch(health: StageHealth, bootstrap_servers: str, stall: float) -> None:
+    group, topic = group_of(health.stage), SOURCES[health.stage].name
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap_servers, "group.id": group, "enable.auto.commit": False, "log_level": 0}
+    )
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    seen: dict[int, tuple[int, float]] = {}
+    while True:
+        time.sleep(min(_INTERVAL, stall / 2))
+        try:
+            oldest = _oldest_stall(consumer, partitions_of(admin, topic), seen)
+        except (KafkaException, LookupError):
+            continue  # a broker that does not answer is not this stage's stall
+        if oldest > stall and time.monotonic() - health.progress_at > stall:
+            log.critical("stalled", stage=health.stage, seconds=round(oldest))
+            os._exit(EXIT_STALLED)
+
+
+def _oldest_stall(consumer: Consumer, partitions: list[TopicPartition], seen: dict[int, tuple[int, float]]) -> float:
+    """Seconds for which the longest-stalled partition has had lag and an unchanged committed offset."""
+    now = time.monotonic()
+    for tp in consumer.committed(partitions, timeout=15):
+        offset = max(tp.offset, 0)
+        has_lag = offset < consumer.get_watermark_offsets(tp, timeout=15, cached=False)[1]
+        if not has_lag or seen.get(tp.partition, (-1, 0.0))[0] != offset:
+            seen[tp.partition] = (offset, now)
+    return max((now - since for _, since in seen.values()), default=0.0)
