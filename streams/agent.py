@@ -32,10 +32,12 @@ EXIT_UNDELIVERABLE = 70
 
 def faust_app(stage: Stage[Any], settings: Settings, bootstrap_servers: str, health: StageHealth) -> faust.App:
     """The app that runs ``stage``; its id is the consumer group."""
+    folder = Path(settings.data_dir) / "faust"
+    folder.mkdir(parents=True, exist_ok=True)
     app = faust.App(
         id=group_of(stage.name),
         broker=[f"kafka://{server}" for server in bootstrap_servers.split(",")],
-        datadir=Path(settings.data_dir) / "faust" / f"{stage.name}-{os.getpid()}",
+        datadir=folder / stage.name,
         key_serializer="raw",
         value_serializer="raw",
         processing_guarantee="at_least_once",

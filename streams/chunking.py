@@ -2,16 +2,18 @@
 
 import base64
 import binascii
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from confluent_kafka import KafkaException
 from processors.chunk import Splitter
-from processors.convert import Converter
 from pydantic import BaseModel, TypeAdapter
 
-from processors.errors import PermanentError, PipelineError
+from processors.convert import Converter
+from processors.errors import PermanentError, PipelineError, UnavailableError
 from schemas.ids import content_hash
 from schemas.records import Chunk, DocumentRecord, Mark, Revision, State, StatusRecord
 from schemas.settings import Settings
@@ -69,6 +71,7 @@ class Chunker:
         *,
         max_input_bytes: int,
         fingerprint: str,
+        assigned: threading.Event,
     ) -> None:
         self._converter = converter
         self._splitter = splitter
@@ -76,10 +79,12 @@ class Chunker:
         self._view = view
         self._max_input_bytes = max_input_bytes
         self._fingerprint = fingerprint
+        self._assigned = assigned
         self.close = converter.close
 
     def process(self, requests: Sequence[Request]) -> list[Outputs]:
         """One sequence of outputs per request: chunks or a mark, and a status."""
+        self._know_what_others_did()
         outputs: list[Outputs] = []
         for request in requests:
             try:
@@ -91,6 +96,16 @@ class Chunker:
                     self._view.apply(output)  # the next record of this document may come before the topic tells
             outputs.append(made)
         return outputs
+
+    def _know_what_others_did(self) -> None:
+        """After partitions came from another worker: read its last statuses before trusting the view."""
+        if self._assigned.is_set():
+            self._assigned.clear()
+            try:
+                self._view.catch_up()
+            except (TimeoutError, KafkaException) as error:
+                self._assigned.set()
+                raise UnavailableError(f"the status topic cannot be read: {error}") from error
 
     def _outputs(self, request: Request) -> list[BaseModel]:
         status = self._view.get(request.document_id)

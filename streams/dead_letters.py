@@ -19,6 +19,7 @@ from schemas.headers import header, original
 from schemas.records import STAGES, StageName
 from schemas.topics import RESOLUTIONS, SOURCES, dead_letter_topic
 from streams.kafka import producer_configuration, read_all, send_now
+from streams.offsets import client_configuration
 from streams.record import Record
 
 
@@ -126,7 +127,7 @@ class DeadLetters:
                 blocked.add(where)
         if not ends:
             return
-        admin = AdminClient({"bootstrap.servers": self._bootstrap_servers})
+        admin = AdminClient(client_configuration(self._bootstrap_servers))
         cuts = [TopicPartition(dead_letter_topic(stage).name, part, end) for (stage, part), end in ends.items()]
         for cut in admin.delete_records(cuts).values():
             cut.result(timeout=30)

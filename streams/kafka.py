@@ -8,14 +8,13 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 
 from schemas.headers import Headers
-from streams.offsets import partitions_of
+from streams.offsets import client_configuration, partitions_of
 from streams.record import Record
 
 
 def producer_configuration(bootstrap_servers: str) -> dict[str, Any]:
     """An idempotent producer: retries neither reorder nor repeat."""
-    return {
-        "bootstrap.servers": bootstrap_servers,
+    return client_configuration(bootstrap_servers) | {
         "enable.idempotence": True,
         "acks": "all",
         "linger.ms": 5,
@@ -32,8 +31,8 @@ def producer_configuration(bootstrap_servers: str) -> dict[str, Any]:
 def reader(bootstrap_servers: str) -> Consumer:
     """A consumer that belongs to no group and commits nothing."""
     return Consumer(
-        {
-            "bootstrap.servers": bootstrap_servers,
+        client_configuration(bootstrap_servers)
+        | {
             "group.id": "aegis-reader",  # required by the library, never joined: partitions are assigned by hand
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
@@ -81,7 +80,7 @@ def read_all(bootstrap_servers: str, topics: Sequence[str], *, timeout: float = 
     Raises:
         TimeoutError: The broker sent nothing for ``timeout`` seconds although records are left.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin = AdminClient(client_configuration(bootstrap_servers))
     consumer = reader(bootstrap_servers)
     try:
         left = end_offsets(consumer, [tp for topic in topics for tp in partitions_of(admin, topic)])

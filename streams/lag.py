@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from schemas.records import STAGES, StageName
 from schemas.topics import RETRY_DELAYS, SOURCES, group_of, retry_group_of, retry_topic
 from streams.kafka import reader, record_of
-from streams.offsets import partitions_of
+from streams.offsets import client_configuration, partitions_of
 
 # OK: no lag, or it shrinks. WARN: it grows. STALL: it does not move although there are members. STOP: nobody reads.
 Verdict = Literal["OK", "WARN", "STALL", "STOP", "UNKNOWN"]
@@ -49,7 +49,7 @@ class LagMeter:
 
     def __init__(self, bootstrap_servers: str) -> None:
         self._bootstrap_servers = bootstrap_servers
-        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+        self._admin = AdminClient(client_configuration(bootstrap_servers))
         self._before: dict[str, tuple[float, int, int]] = {}
 
     def measure(self, stages: Sequence[StageName] = STAGES, *, retries: bool = False) -> list[GroupLag]:

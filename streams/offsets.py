@@ -5,9 +5,15 @@ where ``earliest`` would skip records silently (FAUST.md, hazards 12 and 13).
 """
 
 import time
+from typing import Any
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
+
+
+def client_configuration(bootstrap_servers: str) -> dict[str, Any]:
+    """What every client outside Faust has in common; a broker that is away is our callers' to report."""
+    return {"bootstrap.servers": bootstrap_servers, "log_level": 2}
 
 
 def partitions_of(admin: AdminClient, topic: str) -> list[TopicPartition]:
@@ -24,9 +30,7 @@ def partitions_of(admin: AdminClient, topic: str) -> list[TopicPartition]:
 
 def committed(bootstrap_servers: str, group: str, partitions: list[TopicPartition]) -> dict[int, int | None]:
     """Committed offset per partition; None where the group never committed."""
-    consumer = Consumer(
-        {"bootstrap.servers": bootstrap_servers, "group.id": group, "enable.auto.commit": False, "log_level": 0}
-    )
+    consumer = Consumer(client_configuration(bootstrap_servers) | {"group.id": group, "enable.auto.commit": False})
     try:
         found = consumer.committed(partitions, timeout=15)
         return {tp.partition: tp.offset if tp.offset >= 0 else None for tp in found}
@@ -41,13 +45,16 @@ def initialise_offsets(bootstrap_servers: str, group: str, topic: str, *, timeou
         LookupError: The topic does not exist.
         TimeoutError: The offsets could not be committed in time.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin = AdminClient(client_configuration(bootstrap_servers))
     deadline = time.monotonic() + timeout
-    while missing := _missing(admin, bootstrap_servers, group, topic):
-        request = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p, 0) for p in missing])
+    while True:
         try:
+            missing = _missing(admin, bootstrap_servers, group, topic)
+            if not missing:
+                return
+            request = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p, 0) for p in missing])
             admin.alter_consumer_group_offsets([request])[group].result(timeout=10)
-        except KafkaException as error:  # another worker has joined meanwhile and initialised them
+        except KafkaException as error:  # the coordinator is loading, or another worker has joined and set them
             if time.monotonic() >= deadline:
                 raise TimeoutError(f"offsets of group {group} on {topic} could not be set: {error}") from error
             time.sleep(0.5)

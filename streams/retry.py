@@ -11,6 +11,7 @@ from schemas import headers as names
 from schemas.records import StageName
 from schemas.topics import RETRY_DELAYS, SOURCES, retry_group_of, retry_topic
 from streams.kafka import producer_configuration, record_of, send_now
+from streams.offsets import client_configuration
 
 log = structlog.get_logger()
 
@@ -23,8 +24,8 @@ class RetryMover:
         self._stopping = threading.Event()
         self._paused: dict[tuple[str, int], tuple[float, int]] = {}
         self._consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap_servers,
+            client_configuration(bootstrap_servers)
+            | {
                 "group.id": retry_group_of(stage),
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",

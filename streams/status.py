@@ -14,7 +14,7 @@ from schemas.records import StatusRecord
 from schemas.status import DocumentStatus
 from schemas.topics import STATUS
 from streams.kafka import end_offsets, reader
-from streams.offsets import partitions_of
+from streams.offsets import client_configuration, partitions_of
 
 log = structlog.get_logger()
 
@@ -34,7 +34,7 @@ class StatusView:
 
     def start(self) -> None:
         """Start following; returns at once (see ``catch_up``)."""
-        partitions = partitions_of(AdminClient({"bootstrap.servers": self._bootstrap_servers}), STATUS.name)
+        partitions = partitions_of(AdminClient(client_configuration(self._bootstrap_servers)), STATUS.name)
         self._consumer.assign([TopicPartition(tp.topic, tp.partition, 0) for tp in partitions])
         self._thread.start()
 
@@ -103,7 +103,7 @@ class StatusView:
         """
         consumer = reader(self._bootstrap_servers)
         try:
-            admin = AdminClient({"bootstrap.servers": self._bootstrap_servers})
+            admin = AdminClient(client_configuration(self._bootstrap_servers))
             ends = end_offsets(consumer, partitions_of(admin, STATUS.name))
         finally:
             consumer.close()

@@ -5,6 +5,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from schemas.settings import Kafka
 from schemas.topics import ALL
+from streams.offsets import client_configuration
 
 
 def create_topics(bootstrap_servers: str, settings: Kafka) -> list[str]:
@@ -13,10 +14,12 @@ def create_topics(bootstrap_servers: str, settings: Kafka) -> list[str]:
     Raises:
         RuntimeError: The cluster refused one.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin = AdminClient(client_configuration(bootstrap_servers))
     existing = admin.list_topics(timeout=30).topics
     missing = [
-        NewTopic(topic.name, topic.partitions or settings.partitions, settings.replication_factor, config=topic.config)
+        NewTopic(
+            topic.name, topic.partitions or settings.partitions, settings.replication_factor, config=dict(topic.config)
+        )
         for topic in ALL
         if topic.name not in existing
     ]
@@ -31,7 +34,7 @@ def create_topics(bootstrap_servers: str, settings: Kafka) -> list[str]:
 
 def verify_topics(bootstrap_servers: str) -> list[str]:
     """What differs between the cluster and the registry, in sentences; empty when nothing does."""
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin = AdminClient(client_configuration(bootstrap_servers))
     existing = admin.list_topics(timeout=30).topics
     problems = [f"{topic.name} does not exist" for topic in ALL if topic.name not in existing]
     present = [topic for topic in ALL if topic.name in existing]

@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from schemas.topics import SOURCES, group_of
 from streams.health import StageHealth
-from streams.offsets import partitions_of
+from streams.offsets import client_configuration, partitions_of
 
 log = structlog.get_logger()
 
@@ -29,10 +29,8 @@ def start_watchdog(health: StageHealth, bootstrap_servers: str, *, stall: float)
 
 def _watch(health: StageHealth, bootstrap_servers: str, stall: float) -> None:
     group, topic = group_of(health.stage), SOURCES[health.stage].name
-    consumer = Consumer(
-        {"bootstrap.servers": bootstrap_servers, "group.id": group, "enable.auto.commit": False, "log_level": 0}
-    )
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    consumer = Consumer(client_configuration(bootstrap_servers) | {"group.id": group, "enable.auto.commit": False})
+    admin = AdminClient(client_configuration(bootstrap_servers))
     seen: dict[int, tuple[int, float]] = {}
     while True:
         time.sleep(min(_INTERVAL, stall / 2))

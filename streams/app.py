@@ -1,0 +1,134 @@
+"""A worker: one process that runs some of the stages. The composition root of the streaming side."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from processors import build
+from schemas.records import EmbeddedChunk, Extraction, StageName
+from schemas.settings import Settings
+from schemas.topics import SOURCES, group_of
+from streams.agent import EXIT_UNDELIVERABLE, faust_app
+from streams.blobs import Blobs
+from streams.chunking import Chunker, chunk_stage
+from streams.health import StageHealth
+from streams.offsets import initialise_offsets
+from streams.retry import RetryMover
+from streams.sinks.index import Store
+from streams.stage import Stage
+from streams.stages import embed_stage, extract_stage, index_graph_stage, index_vectors_stage
+from streams.status import StatusView
+from streams.watchdog import start_watchdog
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What stages share or are handed: stores are opened only by the process that owns them."""
+
+    settings: Settings
+    bootstrap_servers: str
+    view: StatusView
+    vectors: Callable[[], Store[EmbeddedChunk]] | None = None
+    graph: Callable[[], Store[Extraction]] | None = None
+
+
+@dataclass
+class Worker:
+    """Runs stages until it is told to stop, or ends the process when it cannot go on."""
+
+    resources: Resources
+    stages: Sequence[StageName]
+    healths: dict[StageName, StageHealth] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.healths = {stage: StageHealth(stage) for stage in self.stages}
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Start every stage and its retry mover; on ``stopping`` end them, with nothing unfinished acknowledged."""
+        bootstrap_servers = self.resources.bootstrap_servers
+        apps, movers, built = [], [], []
+        for name, health in self.healths.items():
+            await asyncio.to_thread(initialise_offsets, bootstrap_servers, group_of(name), SOURCES[name].name)
+            stage = await asyncio.to_thread(build_stage, name, self.resources, health)
+            app = faust_app(stage, self.resources.settings, bootstrap_servers, health)
+            await app.start()
+            mover = RetryMover(name, bootstrap_servers)
+            mover.start()
+            start_watchdog(health, bootstrap_servers, stall=self.resources.settings.watchdog.stall)
+            apps.append(app)
+            movers.append(mover)
+            built.append(stage)
+            log.info("stage-started", stage=name)
+        await _until_stopped(apps, stopping)
+        for mover in movers:
+            await asyncio.to_thread(mover.stop)
+        await asyncio.gather(*(app.stop() for app in apps))
+        for stage in built:
+            stage.close()
+
+
+def build_stage(name: StageName, resources: Resources, health: StageHealth) -> Stage[Any]:
+    """The stage by its name.
+
+    Raises:
+        ValueError: The stage writes to a store that this process does not have.
+    """
+    settings = resources.settings
+    if name == "chunk":
+        return chunk_stage(_chunker(resources, health), settings)
+    if name == "embed":
+        embedder = build.build_embedder(settings)
+        embedder.load()
+        return embed_stage(embedder, settings)
+    if name == "extract":
+        return extract_stage(build.build_extractor(settings), settings)
+    if name == "index-vectors" and resources.vectors is not None:
+        return index_vectors_stage(resources.vectors(), settings)
+    if name == "index-graph" and resources.graph is not None:
+        return index_graph_stage(resources.graph(), settings)
+    raise ValueError(f"stage {name} needs its store, which another process owns")
+
+
+def _chunker(resources: Resources, health: StageHealth) -> Chunker:
+    settings = resources.settings
+    return Chunker(
+        build.build_converter(settings),
+        build.build_splitter(settings, build.build_embedder(settings)),
+        Blobs(settings.blob_store_url()),
+        resources.view,
+        max_input_bytes=settings.conversion.max_input_mb * 1024 * 1024,
+        fingerprint=build.fingerprint(settings),
+        assigned=health.assigned,
+    )
+
+
+async def _until_stopped(apps: Sequence[Any], stopping: asyncio.Event) -> None:
+    while not stopping.is_set():
+        for app in apps:
+            if app.crashed or app.should_stop:
+                log.critical("faust-stopped", app=app.conf.id, reason=repr(app.crash_reason))
+                os._exit(EXIT_UNDELIVERABLE)
+        try:
+            await asyncio.wait_for(stopping.wait(), timeout=0.5)
+        except TimeoutError:
+            continue
+
+
+def run_until_signalled(main: Callable[[asyncio.Event], Any]) -> None:
+    """Run ``main(stopping)`` in an event loop; SIGTERM and SIGINT set ``stopping``."""
+
+    async def run() -> None:
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        await main(stopping)
+
+    asyncio.run(run())
