@@ -34,7 +34,8 @@ def normalised_name(text: str) -> str:
     >>> normalised_name("  Jay  KREPS' ")
     'jay kreps'
     """
-    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    folded = " ".join(folded.split())
     return folded.strip(" .,;:!?\"'()[]{}<>«»„“”‘’`*_-–—/\\|")
 
 

@@ -175,6 +175,14 @@ def variable_names(tree: type[BaseModel] = Settings, prefix: str = PREFIX) -> di
     return names
 
 
+def value_of(settings: Settings, name: str) -> Any:
+    """The value of a setting by its environment variable."""
+    found: Any = settings
+    for part in name.removeprefix(PREFIX).lower().split("__"):
+        found = getattr(found, part)
+    return found
+
+
 def _is_ours(name: str) -> bool:
     return name.upper().startswith(PREFIX) and not name.startswith(_OTHER_VARIABLES)
 

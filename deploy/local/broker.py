@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import sys
 import time
 import uuid
 from base64 import urlsafe_b64encode
@@ -11,6 +12,7 @@ from pathlib import Path
 from confluent_kafka.admin import AdminClient
 
 from deploy.local.jars import kafka_jars
+from deploy.local.supervisor import end_with_parent
 
 _PROPERTIES = """\
 process.roles=broker,controller
@@ -62,6 +64,7 @@ class Broker:
         self.port = port or free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self._start_timeout = start_timeout
+        self._command: list[str] = []
 
     @property
     def bootstrap_servers(self) -> str:
@@ -81,11 +84,21 @@ class Broker:
         command = _java(jars, self.folder)
         if not (self.folder / "log" / "meta.properties").exists():
             self._format([*command, "kafka.tools.StorageTool"], properties)
+        self._command = [*command, "kafka.Kafka", str(properties)]
+        self.spawn()
+        self._wait_until_it_answers()
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start the process again, as ``start`` left it configured; returns before it answers."""
         with (self.folder / "broker.out").open("ab") as output:
             self.process = subprocess.Popen(
-                [*command, "kafka.Kafka", str(properties)], stdout=output, stderr=output, start_new_session=True
+                self._command,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
             )
-        self._wait_until_it_answers()
+        return self.process
 
     def stop(self, *, timeout: float = 30.0) -> None:
         """Stop cleanly; kill after ``timeout`` seconds."""

@@ -1,0 +1,38 @@
+"""The `aegis` command."""
+
+import typer
+
+from deploy.commands import check, demo, dlq, documents, lag, run, topics
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Documents on Kafka topics, searchable as vectors and as a graph; nothing lost on the way.",
+)
+for command in (
+    run.up,
+    demo.demo,
+    documents.publish,
+    documents.delete,
+    documents.status,
+    documents.search,
+    lag.lag,
+    check.check,
+    check.digest,
+    run.worker,
+    run.node,
+    run.api,
+):
+    app.command()(command)
+app.add_typer(dlq.app, name="dlq")
+app.add_typer(topics.app, name="topics")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

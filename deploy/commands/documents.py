@@ -1,0 +1,211 @@
+"""`aegis publish`, `delete`, `status`, `search`: what producers and readers do."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from deploy.commands.output import AsJson, connected, err, fail, out, print_json, table
+from processors.media_types import media_type_of
+from schemas.settings import Settings
+from streams.publisher import Published, Publisher
+from streams.status import StatusView
+
+
+def publish(
+    paths: Annotated[list[Path], typer.Argument(help="Files, folders (read recursively) or globs.")],
+    prefix: Annotated[str, typer.Option(help="Put before every document id.")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until all are indexed or dead-lettered.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Publish files; a document's id is its path below the given folder."""
+    files = list(files_below(paths))
+    if not files:
+        fail(f"no files in {', '.join(map(str, paths))}")
+    with connected() as (settings, running), Publisher(running.bootstrap_servers, settings) as publisher:
+        published = publish_files(publisher, files, settings, prefix=prefix)
+        publisher.flush()
+        states = wait_for(running.bootstrap_servers, settings, published) if wait else {}
+    if as_json:
+        print_json({"published": len(published), "states": states, "documents": [vars(one) for one in published]})
+    else:
+        out.print(f"Published {len(published)} documents." + "".join(f" {n} {state}." for state, n in states.items()))
+
+
+def delete(ids: Annotated[list[str], typer.Argument(help="Document ids.")], as_json: AsJson = False) -> None:
+    """Delete documents from both stores."""
+    with connected() as (settings, running), Publisher(running.bootstrap_servers, settings) as publisher:
+        deleted = [publisher.delete(document_id) for document_id in ids]
+    if as_json:
+        print_json([vars(one) for one in deleted])
+    else:
+        out.print(f"Deleting {len(deleted)} documents; `aegis status ID` tells when it is done.")
+
+
+def status(
+    document_id: Annotated[str | None, typer.Argument(help="A document; without it, the latest documents.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every second until interrupted.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Where documents are."""
+    with connected() as (_, running), httpx.Client(base_url=running.api_url, timeout=30) as client:
+        while True:
+            if document_id is None:
+                found = _get(client, "/api/v1/documents", limit=limit)
+            else:
+                found = _get(client, f"/api/v1/documents/{document_id}")
+            if as_json:
+                print_json(found)
+            else:
+                out.print(_status_table(found))
+            if not watch:
+                return
+            time.sleep(1)
+
+
+def search(
+    query: str,
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 5,
+    mode: Annotated[str, typer.Option(help="hybrid, vector or keyword.")] = "hybrid",
+    as_json: AsJson = False,
+) -> None:
+    """Search the indexed documents."""
+    with connected() as (_, running), httpx.Client(base_url=running.api_url, timeout=60) as client:
+        response = client.post("/api/v1/search", json={"query": query, "limit": limit, "mode": mode})
+        response.raise_for_status()
+    if as_json:
+        print_json(response.json())
+        return
+    for hit in response.json()["hits"]:
+        where = " › ".join([hit["document_id"], *hit["headings"]])
+        out.print(f"[bold]{hit['rank']}. {where}[/]  [dim]{hit['score']:.4f}[/]")
+        out.print(f"   {' '.join(hit['text'].split())[:300]}\n", markup=False)
+
+
+def files_below(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Every regular file with its document id: the path below the folder given, or its name."""
+    for path in paths:
+        if path.is_dir():
+            for file in sorted(path.rglob("*")):
+                if file.is_file():
+                    yield file, file.relative_to(path).as_posix()
+        elif path.is_file():
+            yield path, path.name
+        else:
+            yield from ((file, file.name) for file in sorted(path.parent.glob(path.name)) if file.is_file())
+
+
+def publish_files(
+    publisher: Publisher, files: Sequence[tuple[Path, str]], settings: Settings, *, prefix: str = ""
+) -> list[Published]:
+    """Publish with a progress bar; unreadable files are named and left out."""
+    published = []
+    with progress_bar("documents") as progress:
+        task = progress.add_task("Publishing", total=len(files))
+        for file, name in files:
+            try:
+                content = file.read_bytes()
+            except OSError as error:
+                err.print(f"{file}: {error.strerror}; left out")
+                continue
+            finally:
+                progress.advance(task)
+            media_type = media_type_of(file.name, content[:4096])
+            published.append(publisher.publish_file(f"{prefix}{name}", content, media_type=media_type, source=name))
+    return published
+
+
+def wait_for(
+    bootstrap_servers: str,
+    settings: Settings,
+    published: Sequence[Published],
+    *,
+    on_change: Callable[[dict[str, int]], None] = lambda states: None,
+    timeout: float = 3600.0,
+) -> dict[str, int]:
+    """Follow documents until each is indexed, deleted or dead-lettered; the number in each state.
+
+    Raises:
+        TimeoutError: Some are not settled in time.
+    """
+    view = StatusView(bootstrap_servers, max_documents=max(settings.status.max_documents, len(published)))
+    view.start()
+    deadline = time.monotonic() + timeout
+    try:
+        with progress_bar("documents") as progress:
+            task = progress.add_task("Indexing", total=len(published))
+            while True:
+                states = states_of(view, published)
+                settled = sum(states.get(state, 0) for state in ("indexed", "deleted", "dead-lettered"))
+                progress.update(task, completed=settled)
+                on_change(states)
+                if settled == len(published):
+                    return states
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{len(published) - settled} documents are not settled after {timeout:g} s")
+                time.sleep(0.2)
+    finally:
+        view.stop()
+
+
+def states_of(view: StatusView, published: Sequence[Published]) -> dict[str, int]:
+    """Number of the published documents in each state; an older version's state does not count."""
+    found: dict[str, int] = {}
+    for one in published:
+        known = view.get(one.document_id)
+        state = known.state if known is not None and known.revision.version >= one.version else "processing"
+        found[state] = found.get(state, 0) + 1
+    return found
+
+
+class _RateColumn(ProgressColumn):
+    """Finished units per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.finished_speed or task.speed or 0:.1f}/s")
+
+
+def progress_bar(unit: str) -> Progress:
+    """Bar, count, rate, elapsed and remaining time."""
+    return Progress(
+        TextColumn("{task.description:<11}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        _RateColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=err,
+    )
+
+
+def _get(client: httpx.Client, path: str, **parameters: Any) -> Any:
+    response = client.get(path, params=parameters)
+    response.raise_for_status()
+    return response.json()
+
+
+def _status_table(found: dict[str, Any]) -> Any:
+    if "documents" in found:
+        rows = [(one["document_id"], one["version"], one["state"], one["error"] or "") for one in found["documents"]]
+        return table(["document", "version", "state", "error"], rows, title=str(found.get("counts", "")))
+    rows = [
+        (stage, record["state"], record["version"], time.strftime("%H:%M:%S", time.localtime(record["at"])))
+        for stage, record in found["stages"].items()
+    ]
+    return table(["stage", "state", "version", "at"], rows, title=f"{found['document_id']}: {found['state']}")

@@ -1,0 +1,122 @@
+"""Child processes: started, restarted with backoff when they end, stopped cleanly. They do not outlive their parent."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger()
+
+EXIT_UNUSABLE = 2  # settings or stores that no restart mends
+_STEADY = 60.0
+
+
+@dataclass
+class Child:
+    """One supervised process; ``spawn`` starts it, and what it prints is in ``log_file``."""
+
+    name: str
+    spawn: Callable[[], subprocess.Popen[bytes]]
+    log_file: Path
+    process: subprocess.Popen[bytes] | None = None
+    restarts: int = 0
+    started_at: float = 0.0
+
+    def start(self) -> None:
+        """Start it."""
+        self.process = self.spawn()
+        self.started_at = time.monotonic()
+
+    def stop(self, *, timeout: float = 30.0) -> None:
+        """SIGTERM, then SIGKILL after ``timeout`` seconds."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        lines = self.log_file.read_text(errors="replace").splitlines() if self.log_file.exists() else []
+        return "\n".join(lines[-15:])
+
+
+def command_child(name: str, command: Sequence[str], log_file: Path, environment: Mapping[str, str]) -> Child:
+    """A child that is a command with additions to this process's environment."""
+
+    def spawn() -> subprocess.Popen[bytes]:
+        with log_file.open("ab") as output:
+            return subprocess.Popen(
+                list(command),
+                stdout=output,
+                stderr=output,
+                env=os.environ | dict(environment),
+                start_new_session=True,
+                preexec_fn=end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+            )
+
+    return Child(name, spawn, log_file)
+
+
+class Supervisor:
+    """Keeps children running, in a thread of its own."""
+
+    def __init__(self, children: Sequence[Child], *, backoff_max: float) -> None:
+        self.children = children
+        self.failure: str | None = None
+        self._backoff_max = backoff_max
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Start every child that does not run yet, in order, and keep them running."""
+        for child in self.children:
+            if child.process is None:
+                child.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the children, the last started first."""
+        self._stopping.set()
+        self._thread.join()
+        for child in reversed(self.children):
+            child.stop()
+
+    def _run(self) -> None:
+        due: dict[str, float] = {}
+        while not self._stopping.wait(0.2):
+            for child in self.children:
+                if child.process is None or child.process.poll() is None:
+                    continue
+                if child.name not in due:
+                    self._note_end(child, due)
+                elif time.monotonic() >= due[child.name]:
+                    del due[child.name]
+                    child.restarts += 1
+                    child.start()
+
+    def _note_end(self, child: Child, due: dict[str, float]) -> None:
+        status = child.process.returncode if child.process else None
+        if status == EXIT_UNUSABLE:
+            self.failure = f"{child.name} cannot start: {child.last_words()}"
+        if time.monotonic() - child.started_at > _STEADY:
+            child.restarts = 0
+        wait = min(self._backoff_max, 0.5 * 2 ** min(child.restarts, 16))
+        due[child.name] = time.monotonic() + wait
+        log.warning("child-ended", child=child.name, status=status, restart_in=wait)
+
+
+def end_with_parent() -> None:
+    """In a Linux child: be sent SIGTERM when the parent ends, however it ends (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)

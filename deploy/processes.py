@@ -1,0 +1,123 @@
+"""The long-running processes: worker, API, and the node, which is both for the owner of the embedded stores."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+import uvicorn
+
+from api.app import create_app
+from api.ports import Ports
+from deploy.stores import VectorSides, once, open_graph_store, open_vectors
+from processors import build
+from schemas.records import EmbeddedChunk, Extraction, StageName
+from schemas.settings import Settings
+from streams.app import Resources, Worker, run_until_signalled
+from streams.health import StageHealth
+from streams.health_server import serve_health
+from streams.lag import LagMeter
+from streams.publisher import Publisher
+from streams.sinks.index import Store
+from streams.status import StatusView
+
+NODE_STAGES: tuple[StageName, ...] = ("index-vectors", "index-graph")
+
+
+def run_worker(
+    settings: Settings,
+    bootstrap_servers: str,
+    stages: Sequence[StageName],
+    *,
+    health_port: int,
+    vectors: Callable[[], Store[EmbeddedChunk]] | None = None,
+    graph: Callable[[], Store[Extraction]] | None = None,
+) -> None:
+    """Run stages until signalled; a stage that writes to an embedded store makes this process its owner."""
+    view = _view(settings, bootstrap_servers)
+    resources = Resources(
+        settings,
+        bootstrap_servers,
+        view,
+        vectors=vectors or (lambda: open_vectors(settings).store),
+        graph=graph or (lambda: open_graph_store(settings)),
+    )
+    worker = Worker(resources, stages)
+    serve_health(worker.healths, host="127.0.0.1", port=health_port)
+    run_until_signalled(worker.run)
+    view.stop()
+
+
+def run_node(settings: Settings, bootstrap_servers: str) -> None:
+    """Run the index stages and the API over the same opened stores, until signalled."""
+    view = _view(settings, bootstrap_servers)
+    vectors = once(open_vectors, settings)
+    resources = Resources(
+        settings, bootstrap_servers, view, vectors=lambda: vectors().store, graph=once(open_graph_store, settings)
+    )
+    worker = Worker(resources, NODE_STAGES)
+    with Publisher(bootstrap_servers, settings) as publisher:
+        ports = _ports(
+            settings, bootstrap_servers, vectors=vectors(), publisher=publisher, view=view, healths=worker.healths
+        )
+        server = _server(settings, ports)
+        thread = threading.Thread(target=server.run, name="api", daemon=True)
+        thread.start()
+        run_until_signalled(worker.run)
+        server.should_exit = True
+        thread.join(timeout=10)
+    view.stop()
+
+
+def run_api(settings: Settings, bootstrap_servers: str) -> None:
+    """Run the API alone, on server stores."""
+    if not settings.vectors.url:
+        raise ValueError("`aegis api` needs AEGIS_VECTORS__URL; embedded stores are served by `aegis up`")
+    view = _view(settings, bootstrap_servers)
+    with Publisher(bootstrap_servers, settings) as publisher:
+        vectors = open_vectors(settings)
+        ports = _ports(settings, bootstrap_servers, vectors=vectors, publisher=publisher, view=view, healths={})
+        _server(settings, ports).run()
+    view.stop()
+
+
+def _view(settings: Settings, bootstrap_servers: str) -> StatusView:
+    view = StatusView(bootstrap_servers, max_documents=settings.status.max_documents)
+    view.start()
+    return view
+
+
+def _ports(
+    settings: Settings,
+    bootstrap_servers: str,
+    *,
+    vectors: VectorSides,
+    publisher: Publisher,
+    view: StatusView,
+    healths: Mapping[StageName, StageHealth],
+) -> Ports:
+    embedder = build.build_embedder(settings)
+    threading.Thread(target=embedder.load, name="load-model", daemon=True).start()
+    return Ports(
+        publisher=publisher,
+        status=view,
+        lag=LagMeter(bootstrap_servers),
+        retriever=vectors.retriever,
+        embed_query=embedder.embed_query,
+        encode_query=build.build_sparse_encoder().query,
+        healths=_summaries(healths),
+    )
+
+
+def _summaries(healths: Mapping[StageName, StageHealth]) -> Callable[[], Mapping[str, Mapping[str, object]]]:
+    return lambda: {stage: health.summary() for stage, health in healths.items()}
+
+
+def _server(settings: Settings, ports: Ports) -> uvicorn.Server:
+    configuration = uvicorn.Config(
+        create_app(settings, ports),
+        host=settings.api.host,
+        port=settings.api.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=10,
+    )
+    return uvicorn.Server(configuration)

@@ -1,0 +1,67 @@
+"""Opening the stores: the embedded ones by their only owner, or the servers' adapters."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from api.retrievers.edge import EdgeRetriever
+from api.retrievers.hits import Retriever
+from api.retrievers.qdrant import QdrantRetriever
+from processors import build
+from schemas.records import EmbeddedChunk
+from schemas.settings import Settings
+from streams.sinks.edge import EdgeVectorStore, open_shard
+from streams.sinks.index import Store
+from streams.sinks.ladybug import LadybugGraphStore, open_graph
+from streams.sinks.qdrant import QdrantVectorStore, open_collection
+
+
+@dataclass(frozen=True)
+class VectorSides:
+    """The write side and the read side of one opened vector store."""
+
+    store: Store[EmbeddedChunk]
+    retriever: Retriever
+
+
+def open_vectors(settings: Settings) -> VectorSides:
+    """Open the vector store that the settings name; both sides share it.
+
+    Raises:
+        ValueError: It holds the vectors of another model.
+        PipelineError: It cannot be opened.
+    """
+    embedder = build.build_embedder(settings)
+    model, dimension = embedder.name, embedder.dimension
+    encode = build.build_sparse_encoder().document
+    if settings.vectors.url:
+        client = _qdrant_client(settings)
+        collection = open_collection(client, model=model, dimension=dimension)
+        store = QdrantVectorStore(client, collection, encode, model=model, dimension=dimension)
+        return VectorSides(store, QdrantRetriever(client, collection))
+    folder = settings.data_dir / "vectors"
+    shard = open_shard(folder, model=model, dimension=dimension)
+    edge_store = EdgeVectorStore(shard, encode, folder=folder, model=model, dimension=dimension)
+    return VectorSides(edge_store, EdgeRetriever(shard))
+
+
+def open_graph_store(settings: Settings) -> LadybugGraphStore:
+    """Open the embedded graph store."""
+    return LadybugGraphStore(open_graph(settings.data_dir / "graph", buffer_pool_mb=settings.graph.buffer_pool_mb))
+
+
+def once(open_it: Callable[[Settings], Any], settings: Settings) -> Callable[[], Any]:
+    """A way to get a store that opens it when first asked."""
+    return cache(lambda: open_it(settings))
+
+
+def _qdrant_client(settings: Settings) -> Any:
+    from qdrant_client import QdrantClient
+
+    key = settings.vectors.api_key
+    return QdrantClient(
+        url=settings.vectors.url,
+        api_key=key.get_secret_value() if key else None,
+        timeout=round(settings.vectors.timeout),
+    )

@@ -1,0 +1,64 @@
+"""A worker process as `aegis worker` runs it, whose stores and embedder fail while a flag file exists."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from deploy.logs import configure_logs
+from deploy.processes import run_worker
+from deploy.stores import open_graph_store, open_vectors
+from processors.embed import Embedder
+from processors.errors import TransientError, UnavailableError
+from schemas.records import STAGES
+from schemas.settings import settings_from_environment
+from streams.sinks.index import Store
+
+REFUSING = "store-refuses-writes"
+TRANSIENT = "embedding-fails"
+MARKER = "Wobbly"
+
+
+class RefusingStore:
+    """The real store, refusing every write while the flag is there."""
+
+    def __init__(self, store: Store[Any], flag: Path) -> None:
+        self._store = store
+        self._flag = flag
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("write", "make_live", "erase") and self._flag.exists():
+            raise UnavailableError("the store refuses writes (injected)")
+        return getattr(self._store, name)
+
+
+def fail_on_marker(flag: Path) -> None:
+    """Let embedding fail for texts with the marker while the flag is there."""
+    embed = Embedder.embed
+
+    def failing(self: Embedder, texts: Sequence[str]) -> Any:
+        if flag.exists() and any(MARKER in text for text in texts):
+            raise TransientError("embedding failed (injected)")
+        return embed(self, texts)
+
+    Embedder.embed = failing  # type: ignore[method-assign]
+
+
+def main(stages: str, port: str, flags: str) -> None:
+    """Run."""
+    settings = settings_from_environment()
+    configure_logs(settings)
+    fail_on_marker(Path(flags) / TRANSIENT)
+    refusing = Path(flags) / REFUSING
+    run_worker(
+        settings,
+        settings.kafka.bootstrap_servers,
+        [stage for stage in STAGES if stage in stages.split(",")],
+        health_port=int(port),
+        vectors=lambda: RefusingStore(open_vectors(settings).store, refusing),
+        graph=lambda: RefusingStore(open_graph_store(settings), refusing),
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
