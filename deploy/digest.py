@@ -8,6 +8,7 @@ from typing import Any
 
 from deploy.stores import open_graph_store, open_vectors
 from schemas.settings import Settings
+from streams.sinks.points import StoredChunk
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ def digests(settings: Settings) -> dict[str, Digest]:
     """
     vectors = open_vectors(settings).store
     try:
-        of_vectors = digest_of(("chunk", *row) for row in _vector_rows(vectors))
+        of_vectors = digest_of(("chunk", *row) for row in _vector_rows(vectors.dump()))
     finally:
         vectors.close()
     graph = open_graph_store(settings)
@@ -49,8 +50,8 @@ def digest_of(rows: Iterable[tuple[Any, ...]]) -> Digest:
     return Digest(f"{total:064x}", counts)
 
 
-def _vector_rows(store: Any) -> Iterable[tuple[Any, ...]]:
-    for chunk in store.dump():
-        fields = vars(chunk).copy()
-        fields.pop("vector")
-        yield tuple(sorted(fields.items()))
+def _vector_rows(rows: Iterable[StoredChunk]) -> Iterable[tuple[Any, ...]]:
+    for chunk in rows:
+        fields = chunk._asdict()
+        del fields["vector"]
+        yield tuple(fields.items())

@@ -1,6 +1,7 @@
 """What is generated under docs/: JSON Schemas, the AsyncAPI document, the settings. `make docs` writes it."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +78,9 @@ def configuration() -> str:
     """Every setting as Markdown."""
     lines = ["# Configuration", "", "Read once at start; an unknown `AEGIS_*` variable is an error.", ""]
     for name, field in variable_names(Settings).items():
-        default = field.get_default(call_default_factory=True)
-        shown = default.model_dump() if hasattr(default, "model_dump") else default
-        lines += [
-            f"## `{name}`",
-            "",
-            *([field.description, ""] if field.description else []),
-            f"Default: `{shown}`",
-            "",
-        ]
+        default = value_of(Settings(), name)
+        described = [field.description, ""] if field.description else []
+        lines += [f"## `{name}`", "", *described, "Default: empty" if default == "" else f"Default: `{default}`", ""]
     return "\n".join(lines)
 
 
@@ -108,7 +103,11 @@ def _channel(topic: Topic, record: str) -> dict[str, Any]:
 
 def _configuration_of(topic: Topic) -> dict[str, Any]:
     """The binding knows numbers and the list of clean-up policies."""
-    known = {"retention.ms": int, "max.message.bytes": int, "cleanup.policy": lambda value: [value]}
+    known: dict[str, Callable[[str], Any]] = {
+        "retention.ms": int,
+        "max.message.bytes": int,
+        "cleanup.policy": lambda value: [value],
+    }
     return {key: known[key](value) for key, value in topic.config.items() if key in known}
 
 

@@ -14,6 +14,7 @@ from schemas.settings import Settings
 from streams.app import Resources, Worker, run_until_signalled
 from streams.health import StageHealth
 from streams.health_server import serve_health
+from streams.kafka import wait_for_broker
 from streams.lag import LagMeter
 from streams.publisher import Publisher
 from streams.sinks.index import Store
@@ -80,6 +81,7 @@ def run_api(settings: Settings, bootstrap_servers: str) -> None:
 
 
 def _view(settings: Settings, bootstrap_servers: str) -> StatusView:
+    wait_for_broker(bootstrap_servers)
     view = StatusView(bootstrap_servers, max_documents=settings.status.max_documents)
     view.start()
     return view

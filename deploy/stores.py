@@ -1,27 +1,39 @@
 """Opening the stores: the embedded ones by their only owner, or the servers' adapters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from api.retrievers.edge import EdgeRetriever
 from api.retrievers.hits import Retriever
-from api.retrievers.qdrant import QdrantRetriever
 from processors import build
 from schemas.records import EmbeddedChunk
 from schemas.settings import Settings
+from schemas.storage import SparseVector
 from streams.sinks.edge import EdgeVectorStore, open_shard
 from streams.sinks.index import Store
 from streams.sinks.ladybug import LadybugGraphStore, open_graph
-from streams.sinks.qdrant import QdrantVectorStore, open_collection
+from streams.sinks.points import StoredChunk
+
+SparseEncoder = Callable[[str], SparseVector]
+
+
+class VectorStore(Store[EmbeddedChunk], Protocol):
+    """A vector store that also tells what it holds."""
+
+    def dump(self) -> Iterator[StoredChunk]:
+        """Every live chunk."""
+
+    def staged(self) -> int:
+        """Number of chunks that do not answer queries yet."""
 
 
 @dataclass(frozen=True)
 class VectorSides:
     """The write side and the read side of one opened vector store."""
 
-    store: Store[EmbeddedChunk]
+    store: VectorStore
     retriever: Retriever
 
 
@@ -36,10 +48,7 @@ def open_vectors(settings: Settings) -> VectorSides:
     model, dimension = embedder.name, embedder.dimension
     encode = build.build_sparse_encoder().document
     if settings.vectors.url:
-        client = _qdrant_client(settings)
-        collection = open_collection(client, model=model, dimension=dimension)
-        store = QdrantVectorStore(client, collection, encode, model=model, dimension=dimension)
-        return VectorSides(store, QdrantRetriever(client, collection))
+        return _open_server(settings, encode, model=model, dimension=dimension)
     folder = settings.data_dir / "vectors"
     shard = open_shard(folder, model=model, dimension=dimension)
     edge_store = EdgeVectorStore(shard, encode, folder=folder, model=model, dimension=dimension)
@@ -56,12 +65,16 @@ def once(open_it: Callable[[Settings], Any], settings: Settings) -> Callable[[],
     return cache(lambda: open_it(settings))
 
 
-def _qdrant_client(settings: Settings) -> Any:
-    from qdrant_client import QdrantClient
+def _open_server(settings: Settings, encode: SparseEncoder, *, model: str, dimension: int) -> VectorSides:
+    from qdrant_client import QdrantClient  # seconds to import, and the embedded default needs none of it
 
-    key = settings.vectors.api_key
-    return QdrantClient(
-        url=settings.vectors.url,
-        api_key=key.get_secret_value() if key else None,
-        timeout=round(settings.vectors.timeout),
+    from api.retrievers.qdrant import QdrantRetriever
+    from streams.sinks.qdrant import QdrantVectorStore, open_collection
+
+    key, timeout = settings.vectors.api_key, settings.vectors.timeout
+    client = QdrantClient(
+        url=settings.vectors.url, api_key=key.get_secret_value() if key else None, timeout=round(timeout)
     )
+    collection = open_collection(client, model=model, dimension=dimension)
+    store = QdrantVectorStore(client, collection, encode, model=model, dimension=dimension)
+    return VectorSides(store, QdrantRetriever(client, collection))

@@ -99,7 +99,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object")
+        raise ValueError(f"{path} holds no JSON object")  # noqa: TRY004  # the file is wrong, not the call
     return content
 
 
@@ -204,7 +204,9 @@ class _Graph:
         weight = self.weights.get(name, self.weights.get(f"bert.{name}"))
         if weight is None:
             raise ValueError(f"the weights hold no {name}")
-        if len(shape) != weight.ndim or any(want not in (-1, got) for want, got in zip(shape, weight.shape, strict=True)):
+        if len(shape) != weight.ndim or any(
+            want not in (-1, got) for want, got in zip(shape, weight.shape, strict=True)
+        ):
             raise ValueError(f"the weight {name} is {list(weight.shape)}, not {list(shape)}")
         return weight.astype(np.float32, copy=False)
 

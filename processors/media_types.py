@@ -81,9 +81,7 @@ _OTHERS = {
     "application/gzip": (".gz", ".tgz"),
 }
 _BY_EXTENSION = {
-    extension: media_type
-    for media_type, extensions in (SUPPORTED | _OTHERS).items()
-    for extension in extensions
+    extension: media_type for media_type, extensions in (SUPPORTED | _OTHERS).items() for extension in extensions
 }
 _BY_LOWER_CASE = {media_type.lower(): media_type for media_type in SUPPORTED | _OTHERS}
 _SYNONYMS = {
@@ -171,7 +169,7 @@ def is_binary(content: bytes) -> bool:
     if start.startswith((b"\xff\xfe", b"\xfe\xff")) or is_utf16(start):
         return False
     controls = sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in start)
-    return controls * 100 > len(start)
+    return controls * 20 > len(start)
 
 
 def is_utf16(content: bytes) -> str | None:

@@ -14,6 +14,7 @@ _LINE_ENDS = re.compile("\r\n?|[\x0c\x85\u2028\u2029]")
 _FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\n((?:.*\n)*?)(?:\1|\.\.\.)[ \t]*(?:\n|\Z)")
 _TITLE = re.compile(r"^title\s*[:=][ \t]*(['\"]?)(.+?)\1[ \t]*$", re.M | re.I)
 _FIRST_HEADING = re.compile(r"\A\s*# +(.+?)(?: +#+)?[ \t]*$", re.M)
+_UNDEFINED_IN_CP1252 = re.compile(b"[\x81\x8d\x8f\x90\x9d]")
 _MAX_TITLE_CHARS = 300
 
 
@@ -31,7 +32,7 @@ def decoded(content: bytes, *, charset: str | None = None) -> str:
 
 
 def cleaned(text: str) -> str:
-    """Text with ``\\n`` as line end, without control characters, lone surrogates and invisible marks."""
+    """Text with newline as its only line end, without control characters, lone surrogates and invisible marks."""
     return _UNWANTED.sub("", _LINE_ENDS.sub("\n", text))
 
 
@@ -72,15 +73,12 @@ def tidy_title(title: object) -> str | None:
 
 
 def _likely_encoding(content: bytes) -> str:
-    # Detection is unreliable where only a few letters are not ASCII; there Western European is the best guess.
+    # Detection is unreliable where few letters are not ASCII: there Western European is the best guess.
     sample = content[:65536]
     foreign = sum(byte > 127 for byte in sample)
-    if foreign * 8 < len(sample) and not _UNDEFINED_IN_CP1252.search(sample):
+    if foreign < 0.15 * len(sample) and not _UNDEFINED_IN_CP1252.search(sample):
         return "cp1252"
     import charset_normalizer
 
     best = charset_normalizer.from_bytes(sample).best()
     return best.encoding if best is not None else "cp1252"
-
-
-_UNDEFINED_IN_CP1252 = re.compile(b"[\x81\x8d\x8f\x90\x9d]")

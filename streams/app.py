@@ -59,6 +59,7 @@ class Worker:
             stage = await asyncio.to_thread(build_stage, name, self.resources, health)
             app = faust_app(stage, self.resources.settings, bootstrap_servers, health)
             await app.start()
+            health.problem = None
             mover = RetryMover(name, bootstrap_servers)
             mover.start()
             start_watchdog(health, bootstrap_servers, stall=self.resources.settings.watchdog.stall)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from confluent_kafka import KafkaException
-from processors.chunk import Splitter
 from pydantic import BaseModel, TypeAdapter
 
+from processors.chunk import Splitter
 from processors.convert import Converter
 from processors.errors import PermanentError, PipelineError, UnavailableError
 from schemas.ids import content_hash

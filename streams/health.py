@@ -12,7 +12,7 @@ class StageHealth:
     """Mutable, one per stage and process; written by the agent, read by threads."""
 
     stage: StageName
-    problem: str | None = None  # why the stage is not working at the moment
+    problem: str | None = "starting"  # why the stage is not working at the moment
     tripped: str | None = None  # why the breaker has stopped it
     handled: int = 0
     dead_lettered: int = 0

@@ -4,12 +4,15 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from schemas.headers import Headers
 from streams.offsets import client_configuration, partitions_of
 from streams.record import Record
+
+log = structlog.get_logger()
 
 
 def producer_configuration(bootstrap_servers: str) -> dict[str, Any]:
@@ -26,6 +29,19 @@ def producer_configuration(bootstrap_servers: str) -> dict[str, Any]:
         # Java's partitioner, as aiokafka's: a key is in the same partition whoever produces it.
         "partitioner": "murmur2_random",
     }
+
+
+def wait_for_broker(bootstrap_servers: str) -> None:
+    """Wait, and say so, until the broker answers: a worker may be started before it."""
+    admin = AdminClient(client_configuration(bootstrap_servers))
+    while True:
+        try:
+            admin.list_topics(timeout=5)
+        except KafkaException as error:
+            log.warning("broker-does-not-answer", bootstrap_servers=bootstrap_servers, error=error.args[0].str())
+            time.sleep(1)
+        else:
+            return
 
 
 def reader(bootstrap_servers: str) -> Consumer:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from processors.embed import Embedder
 from processors.extract import Found, RuleExtractor
-
 from schemas.records import (
     Chunk,
     ChunkRecord,

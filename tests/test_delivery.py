@@ -21,7 +21,7 @@ HEADERS: Headers = (("ce_id", b"42"), ("traceparent", b"00-1-2-01"), ("theirs", 
 class Sent:
     def __init__(self, stage: StageName = "chunk", **settings: Any) -> None:
         self.records: list[tuple[str, bytes | None, bytes | None, Headers]] = []
-        self.health = StageHealth(stage)
+        self.health = StageHealth(stage, problem=None)
         self.delivery = TopicDelivery(stage, self._send, Settings(**settings), self.health)
 
     async def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:

@@ -78,7 +78,7 @@ def test_every_stage_reads_what_another_writes() -> None:
 
 
 def status(stage: StageName, state: State, version: int = 1, *, at: float = 0, **fields: str) -> StatusRecord:
-    return StatusRecord(document_id="d", version=version, stage=stage, state=state, at=at, **fields)  # type: ignore[arg-type]
+    return StatusRecord(document_id="d", version=version, stage=stage, state=state, at=at, **fields)
 
 
 def fold(*records: StatusRecord) -> DocumentStatus:

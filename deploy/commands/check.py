@@ -7,7 +7,6 @@ import typer
 from confluent_kafka import KafkaException
 
 from deploy.commands.output import AsJson, load_settings, out, print_json, reported, table
-from deploy.digest import digests
 from deploy.running import NotRunningError, find
 from schemas.settings import Settings, value_of, variable_names
 from streams.topics import verify_topics
@@ -39,6 +38,8 @@ def check(
 
 def digest(as_json: AsJson = False) -> None:
     """Digest of both embedded stores' content; the system has to be stopped, for its stores have one owner."""
+    from deploy.digest import digests
+
     with reported():
         found = digests(load_settings())
     if as_json:

@@ -3,7 +3,6 @@
 import os
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from base64 import urlsafe_b64encode
@@ -12,7 +11,7 @@ from pathlib import Path
 from confluent_kafka.admin import AdminClient
 
 from deploy.local.jars import kafka_jars
-from deploy.local.supervisor import end_with_parent
+from deploy.local.supervisor import spawn
 
 _PROPERTIES = """\
 process.roles=broker,controller
@@ -90,14 +89,7 @@ class Broker:
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start the process again, as ``start`` left it configured; returns before it answers."""
-        with (self.folder / "broker.out").open("ab") as output:
-            self.process = subprocess.Popen(
-                self._command,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                preexec_fn=end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
-            )
+        self.process = spawn(self._command, self.folder / "broker.out")
         return self.process
 
     def stop(self, *, timeout: float = 30.0) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,19 +55,7 @@ class Child:
 
 def command_child(name: str, command: Sequence[str], log_file: Path, environment: Mapping[str, str]) -> Child:
     """A child that is a command with additions to this process's environment."""
-
-    def spawn() -> subprocess.Popen[bytes]:
-        with log_file.open("ab") as output:
-            return subprocess.Popen(
-                list(command),
-                stdout=output,
-                stderr=output,
-                env=os.environ | dict(environment),
-                start_new_session=True,
-                preexec_fn=end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
-            )
-
-    return Child(name, spawn, log_file)
+    return Child(name, lambda: spawn(command, log_file, environment), log_file)
 
 
 class Supervisor:
@@ -117,6 +106,28 @@ class Supervisor:
         log.warning("child-ended", child=child.name, status=status, restart_in=wait)
 
 
-def end_with_parent() -> None:
-    """In a Linux child: be sent SIGTERM when the parent ends, however it ends (prctl(2), PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+# Linux signals a child when the *thread* that started it ends (prctl(2)): this one lives as long as the process.
+_SPAWNER = ThreadPoolExecutor(1, thread_name_prefix="spawner")
+
+
+def spawn(
+    command: Sequence[str], log_file: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a process that is sent SIGTERM when this one ends, however it ends (on Linux)."""
+
+    def start() -> subprocess.Popen[bytes]:
+        with log_file.open("ab") as output:
+            return subprocess.Popen(
+                list(command),
+                stdout=output,
+                stderr=output,
+                env=os.environ | dict(environment or {}),
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+            )
+
+    return _SPAWNER.submit(start).result()
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

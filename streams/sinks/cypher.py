@@ -11,7 +11,7 @@ created. A hop is cheap from ``{id: $id}``, a hop from an unwound id scans the t
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from processors.errors import PermanentError
@@ -52,9 +52,13 @@ CREATE_HEADS = "UNWIND $ids AS id CREATE (:Document {id: id})"
 SET_HEADS = """
 UNWIND $rows AS row MATCH (d:Document {id: row.id})
 SET d.latest_version = row.latest_version, d.latest_sequence = row.latest_sequence,
-    d.live_version = row.live_version, d.live_sequence = row.live_sequence,
-    d.complete = row.complete, d.deleted = row.deleted,
+    d.live_version = NULL, d.live_sequence = NULL, d.complete = row.complete, d.deleted = row.deleted,
     d.chunk_count = row.chunk_count, d.content_hash = row.content_hash
+"""
+# Apart, because ladybug takes a parameter that is null in every row for a string.
+SET_LIVE_HEADS = """
+UNWIND $rows AS row MATCH (d:Document {id: row.id})
+SET d.live_version = row.live_version, d.live_sequence = row.live_sequence
 """
 SET_TITLES = """
 UNWIND $rows AS row MATCH (d:Document {id: row.id}) SET d.title = row.title, d.source = row.source
@@ -141,13 +145,20 @@ def head_row(document_id: str, head: Head) -> Row:
         "id": document_id,
         "latest_version": head.latest.version,
         "latest_sequence": head.latest.sequence,
-        "live_version": head.live.version if head.live else None,
-        "live_sequence": head.live.sequence if head.live else None,
         "complete": head.complete,
         "deleted": head.deleted,
         "chunk_count": head.chunk_count,
         "content_hash": head.content_hash,
     }
+
+
+def live_rows(heads: Mapping[str, Head]) -> list[Row]:
+    """Rows for ``SET_LIVE_HEADS``."""
+    return [
+        {"id": document_id, "live_version": head.live.version, "live_sequence": head.live.sequence}
+        for document_id, head in heads.items()
+        if head.live
+    ]
 
 
 def chunk_id_of(item: Extraction) -> str:

@@ -16,7 +16,18 @@ import qdrant_edge as edge
 from processors.errors import PermanentError, TransientError, UnavailableError
 from schemas.ids import head_id
 from schemas.records import EmbeddedChunk, Revision
-from schemas.storage import DENSE, DOCUMENT_ID, INDEXED, KIND, LIVE, REVISION, SPARSE, ChunkPayload, SparseVector
+from schemas.storage import (
+    DENSE,
+    DOCUMENT_ID,
+    INDEXED,
+    KIND,
+    LIVE,
+    REVISION,
+    SPARSE,
+    STAGED,
+    ChunkPayload,
+    SparseVector,
+)
 from streams.sinks.index import Head
 from streams.sinks.points import (
     StoredChunk,
@@ -130,13 +141,18 @@ class EdgeVectorStore:
             if offset is None:
                 return
 
+    def staged(self) -> int:
+        """Number of chunks that do not answer queries yet."""
+        with _translated():
+            return self._shard.count(edge.CountRequest(exact=True, filter=edge.Filter(must=[_is(KIND, STAGED)])))
+
     def close(self) -> None:
         """Flush and release."""
         self._flush()
         self._shard.close()
 
     def _point(self, item: EmbeddedChunk, *, live: bool) -> edge.Point:
-        indices, values = self._encode_sparse(item.chunk.text)
+        indices, values = self._encode_sparse(item.chunk.contextual_text)
         vectors: dict[str, edge.NamedVector] = {
             DENSE: checked_vector(item, model=self._model, dimension=self._dimension),
             SPARSE: edge.SparseVector(indices, values),

@@ -133,14 +133,13 @@ def _write(store: Store[Item], plan: _Plan[Item]) -> None:
         for document_id, items in plan.items.items()
         if document_id not in plan.before and len(items) == plan.heads[document_id].chunk_count
     }
-    for document_id in new_and_whole:
-        plan.heads[document_id] = _completed(plan.heads[document_id])
     others = plan.heads.keys() - new_and_whole
     for document_id in sorted(plan.erased):  # before the writes: the batch may publish the document anew
         store.erase(document_id)
     _write_some(store, plan, new_and_whole, live=True)
     _write_some(store, plan, others | (plan.items.keys() - new_and_whole), live=False)
-    completed: dict[str, Head] = {}
+    # Only now may a head say complete: had the write stopped halfway, the chunks delivered again would be ignored.
+    completed = {document_id: _completed(plan.heads[document_id]) for document_id in new_and_whole}
     for document_id, items in plan.items.items():
         head = plan.head(document_id)
         if document_id in new_and_whole or head is None:

@@ -19,6 +19,7 @@ from schemas.storage import (
     LIVE,
     REVISION,
     SPARSE,
+    STAGED,
     ChunkPayload,
     SparseVector,
     collection_name,
@@ -94,8 +95,9 @@ class QdrantVectorStore:
             for document_id, head in heads.items()
         ]
         points += [self._point(item, live=live) for item in items]
-        with _translated():
-            self._client.upsert(self._collection, points, wait=True)
+        if points:  # the server refuses a request without any
+            with _translated():
+                self._client.upsert(self._collection, points, wait=True)
 
     def held(self, document_id: str, revision: Revision) -> int:
         """Number of chunks held of that revision."""
@@ -132,12 +134,18 @@ class QdrantVectorStore:
             if offset is None:
                 return
 
+    def staged(self) -> int:
+        """Number of chunks that do not answer queries yet."""
+        waiting = models.Filter(must=[_is(KIND, STAGED)])
+        with _translated():
+            return self._client.count(self._collection, count_filter=waiting, exact=True).count
+
     def close(self) -> None:
         """Release the connections."""
         self._client.close()
 
     def _point(self, item: EmbeddedChunk, *, live: bool) -> models.PointStruct:
-        indices, values = self._encode_sparse(item.chunk.text)
+        indices, values = self._encode_sparse(item.chunk.contextual_text)
         return models.PointStruct(
             id=point_id(item.chunk),
             vector={

@@ -31,7 +31,7 @@ class Cluster:
         self.flags.mkdir(parents=True)
         self.broker = Broker(folder / "broker")
         self.broker.start()
-        self.settings = Settings(data_dir=folder / "data", kafka={"bootstrap_servers": self.servers})  # type: ignore[arg-type]
+        self.settings = Settings(data_dir=folder / "data", kafka={"bootstrap_servers": self.servers})
         self.settings.data_dir.mkdir()
         create_topics(self.servers, self.settings.kafka)
         self.ports = {stage: free_port() for stage in STAGES}

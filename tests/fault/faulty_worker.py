@@ -4,6 +4,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
+
+import numpy as np
 
 from deploy.logs import configure_logs
 from deploy.processes import run_worker
@@ -16,6 +19,7 @@ from streams.sinks.index import Store
 
 REFUSING = "store-refuses-writes"
 TRANSIENT = "embedding-fails"
+STUBBED = "embedding-is-stubbed"
 MARKER = "Wobbly"
 
 
@@ -44,10 +48,22 @@ def fail_on_marker(flag: Path) -> None:
     Embedder.embed = failing  # type: ignore[method-assign]
 
 
+def stub_embedding() -> None:
+    """Vectors without a model, for the one measurement that is about everything else."""
+
+    def stubbed(self: Embedder, texts: Sequence[str]) -> Any:
+        vectors = np.array([np.random.default_rng(crc32(text.encode())).standard_normal(384) for text in texts])
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    Embedder.embed = stubbed  # type: ignore[method-assign]
+
+
 def main(stages: str, port: str, flags: str) -> None:
     """Run."""
     settings = settings_from_environment()
     configure_logs(settings)
+    if (Path(flags) / STUBBED).exists():
+        stub_embedding()
     fail_on_marker(Path(flags) / TRANSIENT)
     refusing = Path(flags) / REFUSING
     run_worker(

@@ -1,0 +1,42 @@
+"""The API's composition root."""
+
+from fastapi import FastAPI
+
+from api import problems
+from api.body_limit import BodyLimit
+from api.crashes import Crashes
+from api.measured import Measured
+from api.metrics import RequestMetrics
+from api.ports import Ports
+from api.request_ids import RequestIds
+from api.routes import documents, health, operations, searching, statuses
+from api.search import Search
+from schemas.settings import Settings
+
+_PROBLEM = {"description": "A problem (RFC 9457).", "content": {problems.MEDIA_TYPE: {"schema": problems.SCHEMA}}}
+_CHUNK_LAG_MAX_AGE = 2.0
+
+
+def create_app(settings: Settings, ports: Ports) -> FastAPI:
+    """The API over ``ports``. It owns none of them: whoever made them closes them."""
+    app = FastAPI(
+        title="Aegis Streams",
+        version="1",
+        description="Publish documents, follow them into the index, search them.",
+        docs_url=None,  # these pages load scripts from elsewhere
+        redoc_url=None,
+        responses={"default": _PROBLEM},
+    )
+    problems.install(app)
+    # The last one added meets a request first.
+    app.add_middleware(BodyLimit, max_body_mb=settings.api.max_body_mb, large=frozenset({documents.DOCUMENTS}))
+    app.add_middleware(Crashes)
+    app.add_middleware(RequestMetrics)
+    app.add_middleware(RequestIds)
+    chunk_lag = Measured(lambda: ports.lag.seconds_behind("chunk"), max_age=_CHUNK_LAG_MAX_AGE)
+    app.include_router(documents.router(ports.publisher, chunk_lag, max_lag=settings.api.max_lag_seconds))
+    app.include_router(statuses.router(ports.status))
+    app.include_router(searching.router(Search(ports)))
+    app.include_router(operations.router(ports.lag))
+    app.include_router(health.router(ports, chunk_lag))
+    return app

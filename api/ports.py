@@ -1,0 +1,157 @@
+"""What the API needs from the streaming side and from the models; ``deploy`` hands it in.
+
+The API knows nothing of Kafka: these protocols are all it asks for. Every call may block and is made in a thread.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from api.retrievers.hits import Retriever
+from schemas.records import STAGES, DocumentRecord, StageName, Vector
+from schemas.status import DocumentStatus
+from schemas.storage import SparseVector
+
+
+class Published(Protocol):
+    """A document as it was sent."""
+
+    @property
+    def document_id(self) -> str:
+        """The record's key."""
+
+    @property
+    def version(self) -> int:
+        """The version it was given."""
+
+    @property
+    def correlation_id(self) -> str:
+        """In the headers of every record made from it."""
+
+
+class Publisher(Protocol):
+    """Writes to the documents topic.
+
+    Raises (all methods):
+        UnavailableError: The broker does not take it.
+    """
+
+    def publish(self, document: DocumentRecord, *, correlation_id: str | None = None) -> Published:
+        """Send a document; returns before the broker has it."""
+
+    def delete(self, document_id: str, *, version: int | None = None, correlation_id: str | None = None) -> Published:
+        """Send a document's removal; returns before the broker has it."""
+
+    def flush(self, *, timeout: float = 60.0) -> None:
+        """Wait until the broker has everything that was sent."""
+
+
+class StatusView(Protocol):
+    """Where documents are, from memory."""
+
+    def get(self, document_id: str) -> DocumentStatus | None:
+        """What is known of a document."""
+
+    def recent(self, limit: int) -> Sequence[DocumentStatus]:
+        """The documents that changed last, newest first."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Number of documents by state."""
+
+
+class PartitionLag(Protocol):
+    """Lag of one partition."""
+
+    @property
+    def topic(self) -> str:
+        """The partition's topic."""
+
+    @property
+    def partition(self) -> int:
+        """The partition's number."""
+
+    @property
+    def committed(self) -> int | None:
+        """Offset of the next record to read; None where the group never committed."""
+
+    @property
+    def end(self) -> int:
+        """Offset that the next record to be written will have."""
+
+    @property
+    def records(self) -> int | None:
+        """Records not read."""
+
+    @property
+    def seconds(self) -> float | None:
+        """Age of the oldest record not read."""
+
+
+class GroupLag(Protocol):
+    """Lag of one consumer group."""
+
+    @property
+    def group(self) -> str:
+        """The group's name."""
+
+    @property
+    def stage(self) -> StageName:
+        """The stage that the group reads for."""
+
+    @property
+    def topic(self) -> str:
+        """What the group reads."""
+
+    @property
+    def records(self) -> int | None:
+        """Records not read; None where the group never committed."""
+
+    @property
+    def seconds(self) -> float | None:
+        """Age of the oldest record not read; 0 without lag, None when the group never read."""
+
+    @property
+    def records_per_second(self) -> float | None:
+        """Records read per second."""
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """When the lag will be gone; None while it does not shrink."""
+
+    @property
+    def members(self) -> int:
+        """Consumers in the group."""
+
+    @property
+    def verdict(self) -> str:
+        """OK, WARN, STALL, STOP or UNKNOWN."""
+
+    @property
+    def partitions(self) -> Sequence[PartitionLag]:
+        """The same per partition."""
+
+
+class LagMeter(Protocol):
+    """Measures consumer lag at the broker. Both methods raise if the broker does not answer."""
+
+    def measure(self, stages: Sequence[StageName] = STAGES, *, retries: bool = False) -> Sequence[GroupLag]:
+        """Lag of each stage's group now."""
+
+    def seconds_behind(self, stage: StageName) -> float | None:
+        """Age of the oldest record that the stage has not read; 0 without lag, None when it never read."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Everything the API stands on.
+
+    ``healths`` gives each stage of this process its summary, with ``ready`` and ``reason`` in it.
+    """
+
+    publisher: Publisher
+    status: StatusView
+    lag: LagMeter
+    retriever: Retriever
+    embed_query: Callable[[str], Vector]
+    encode_query: Callable[[str], SparseVector]
+    healths: Callable[[], Mapping[str, Mapping[str, object]]]

@@ -1,0 +1,99 @@
+"""Is it alive, is it ready, and if not, why."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from api.measured import Measured
+from api.ports import Ports
+from api.problems import RETRY_AFTER, Problem
+
+_ANSWER_TIMEOUT = 3.0
+_MAX_AGE = 2.0
+T = TypeVar("T")
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    status: str = "live"
+
+
+class Broker(BaseModel):
+    """Kafka, as seen from here."""
+
+    ready: bool
+    chunk_lag_seconds: float | None
+
+
+class Index(BaseModel):
+    """The store that is searched."""
+
+    ready: bool
+    chunks: int | None
+
+
+class Health(BaseModel):
+    """Everything this process stands on; ``reasons`` says what is not ready."""
+
+    ready: bool
+    reasons: list[str]
+    broker: Broker
+    index: Index
+    stages: Mapping[str, Mapping[str, object]]
+
+
+class Ready(BaseModel):
+    """Requests are welcome."""
+
+    ready: bool = True
+
+
+def router(ports: Ports, chunk_lag: Measured[float | None]) -> APIRouter:
+    """The routes."""
+    routes = APIRouter(tags=["health"])
+    chunks = Measured(ports.retriever.count, max_age=_MAX_AGE)
+
+    async def health_now() -> Health:
+        lag, broker_reason = await _ask(chunk_lag, "the broker")
+        count, index_reason = await _ask(chunks, "the index")
+        stages = ports.healths()
+        tired = [f"{name}: {stage['reason']}" for name, stage in stages.items() if not stage["ready"]]
+        reasons = [reason for reason in (broker_reason, index_reason) if reason] + tired
+        return Health(
+            ready=not reasons,
+            reasons=reasons,
+            broker=Broker(ready=not broker_reason, chunk_lag_seconds=lag),
+            index=Index(ready=not index_reason, chunks=count),
+            stages=stages,
+        )
+
+    @routes.get("/health", summary="Health")
+    async def health() -> Health:
+        """Everything at once; always 200, so that it can be read while something is down."""
+        return await health_now()
+
+    @routes.get("/health/live", summary="Liveness")
+    async def live() -> Live:
+        """200 as long as the process answers."""
+        return Live()
+
+    @routes.get("/health/ready", summary="Readiness")
+    async def ready() -> Ready:
+        """503 with the reasons while the broker, the index or a stage of this process is not ready."""
+        now = await health_now()
+        if not now.ready:
+            raise Problem(503, "not-ready", "; ".join(now.reasons), retry_after=RETRY_AFTER, reasons=now.reasons)
+        return Ready()
+
+    return routes
+
+
+async def _ask(measured: Measured[T], what: str) -> tuple[T | None, str | None]:
+    """The answer, or the reason why there is none."""
+    try:
+        return await measured.get(within=_ANSWER_TIMEOUT), None
+    except Exception as error:
+        return None, f"{what} does not answer ({type(error).__name__})"

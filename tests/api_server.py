@@ -1,0 +1,237 @@
+"""A real HTTP server over ports that live in memory: the API's tests need no broker, no store and no model."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import numpy as np
+import uvicorn
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
+
+from api.app import create_app
+from api.ports import Ports
+from api.retrievers.hits import DocumentState, Hit
+from processors.errors import UnavailableError
+from schemas.records import STAGES, DocumentRecord, StageName, State, StatusRecord, Vector
+from schemas.settings import Api, Settings
+from schemas.status import DocumentStatus
+from schemas.storage import SparseVector
+from streams.lag import GroupLag, PartitionLag
+from streams.publisher import Published
+
+
+def opened() -> threading.Event:
+    """A gate that lets through until it is cleared."""
+    gate = threading.Event()
+    gate.set()
+    return gate
+
+
+@dataclass
+class MemoryPublisher:
+    """A broker's log; what is not flushed is not in it."""
+
+    log: list[tuple[DocumentRecord, str]] = field(default_factory=list)
+    pending: list[tuple[DocumentRecord, str]] = field(default_factory=list)
+    flushes: int = 0
+    down: bool = False
+
+    def publish(self, document: DocumentRecord, *, correlation_id: str | None = None) -> Published:
+        if document.document_id == "refused":
+            raise ValueError("secret of the publisher")
+        stamped = document.model_copy(update={"version": document.version or 1000 + len(self.log)})
+        self.pending.append((stamped, correlation_id or ""))
+        return Published(stamped.document_id, stamped.version or 0, correlation_id or "")
+
+    def delete(self, document_id: str, *, version: int | None = None, correlation_id: str | None = None) -> Published:
+        return self.publish(
+            DocumentRecord(document_id=document_id, operation="delete", version=version), correlation_id=correlation_id
+        )
+
+    def flush(self, *, timeout: float = 60.0) -> None:
+        time.sleep(0.01)
+        self.flushes += 1
+        if self.down:
+            raise UnavailableError("1 documents were not published: secret of another client")
+        self.log += self.pending
+        self.pending = []
+
+
+class MemoryStatus:
+    def __init__(self) -> None:
+        self._documents: dict[str, DocumentStatus] = {}
+        self.looks = 0
+
+    def report(self, document_id: str, version: int, error: str | None = None, **states: State) -> None:
+        status = self._documents.pop(document_id, DocumentStatus(document_id=document_id, stages={}))
+        for name, state in states.items():
+            stage = next(stage for stage in STAGES if stage == name.replace("_", "-"))
+            status = status.with_record(
+                StatusRecord(
+                    document_id=document_id, version=version, stage=stage, state=state, at=time.time(), error=error
+                )
+            )
+        self._documents[document_id] = status
+
+    def get(self, document_id: str) -> DocumentStatus | None:
+        self.looks += 1
+        return self._documents.get(document_id)
+
+    def recent(self, limit: int) -> Sequence[DocumentStatus]:
+        return list(reversed(self._documents.values()))[:limit]
+
+    def counts(self) -> Mapping[str, int]:
+        states = [status.state for status in self._documents.values()]
+        return {state: states.count(state) for state in sorted(set(states))}
+
+
+@dataclass
+class MemoryLag:
+    seconds: float | None = 0.0
+    down: bool = False
+    measured: int = 0
+    gate: threading.Event = field(default_factory=opened)
+
+    def measure(self, stages: Sequence[StageName] = STAGES, *, retries: bool = False) -> list[GroupLag]:
+        if self.down:
+            raise RuntimeError("secret address of the broker")
+        return [self._group(stage, f"aegis-{stage}") for stage in stages] + [
+            self._group(stage, f"aegis-{stage}-retry") for stage in stages if retries
+        ]
+
+    def seconds_behind(self, stage: StageName) -> float | None:
+        self.measured += 1
+        self.gate.wait(20)
+        return self.measure([stage])[0].seconds
+
+    def _group(self, stage: StageName, group: str) -> GroupLag:
+        lag = PartitionLag(group=group, topic="t", partition=0, committed=3, end=5, records=2, seconds=self.seconds)
+        return GroupLag(
+            group=group,
+            stage=stage,
+            topic="t",
+            records=2,
+            seconds=self.seconds,
+            members=1,
+            verdict="OK",
+            partitions=[lag],
+        )
+
+
+@dataclass
+class MemoryRetriever:
+    """Answers every search with ``limit`` hits and notes what it was asked."""
+
+    searches: list[tuple[Vector | None, SparseVector | None, Sequence[str] | None]] = field(default_factory=list)
+    error: Exception | None = None
+    gate: threading.Event = field(default_factory=opened)
+    running: int = 0
+    most_running: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def search(
+        self,
+        dense: Vector | None,
+        sparse: SparseVector | None,
+        *,
+        limit: int,
+        document_ids: Sequence[str] | None = None,
+    ) -> list[Hit]:
+        with self.lock:
+            self.searches.append((dense, sparse, document_ids))
+            self.running += 1
+            self.most_running = max(self.most_running, self.running)
+        self.gate.wait(20)
+        with self.lock:
+            self.running -= 1
+        if self.error is not None:
+            raise self.error
+        return [_hit(index) for index in range(limit)]
+
+    def count(self) -> int:
+        if self.error is not None:
+            raise self.error
+        return 7
+
+    def document(self, document_id: str) -> DocumentState | None:
+        return None
+
+
+def _hit(index: int) -> Hit:
+    return Hit(
+        document_id="d/1",
+        version=3,
+        chunk_index=index,
+        text=f"chunk {index}",
+        start=0,
+        end=7,
+        headings=("A", "B"),
+        title="T",
+        source=None,
+        media_type="text/plain",
+        metadata={"team": "people", "deep": {"list": [1, None]}},
+        score=1 / (index + 1),
+        ranks={"dense": index + 1},
+        scores={"dense": 0.5},
+    )
+
+
+@dataclass
+class Stack:
+    """A running server, and what stands behind it."""
+
+    publisher: MemoryPublisher = field(default_factory=MemoryPublisher)
+    status: MemoryStatus = field(default_factory=MemoryStatus)
+    lag: MemoryLag = field(default_factory=MemoryLag)
+    retriever: MemoryRetriever = field(default_factory=MemoryRetriever)
+    healths: dict[str, dict[str, object]] = field(default_factory=lambda: {"embed": {"ready": True, "reason": None}})
+    embedded: list[str] = field(default_factory=list)
+    http: httpx.Client = field(default_factory=httpx.Client)
+    port: int = 0
+    logs: Sequence[Mapping[str, object]] = ()
+
+    def embed_query(self, text: str) -> Vector:
+        self.embedded.append(text)
+        return np.ones(4, dtype=np.float32)
+
+    def ports(self) -> Ports:
+        return Ports(
+            publisher=self.publisher,
+            status=self.status,
+            lag=self.lag,
+            retriever=self.retriever,
+            embed_query=self.embed_query,
+            encode_query=lambda text: ([len(text)], [1.0]),
+            healths=lambda: self.healths,
+        )
+
+
+@contextmanager
+def serving(
+    *, max_body_mb: int = 1, max_lag_seconds: float = 600.0, change: Callable[[Stack], None] | None = None
+) -> Iterator[Stack]:
+    """A stack that serves on a free port until the block ends."""
+    stack = Stack()
+    if change is not None:
+        change(stack)
+    settings = Settings(api=Api(max_body_mb=max_body_mb, max_lag_seconds=max_lag_seconds))
+    config = uvicorn.Config(
+        create_app(settings, stack.ports()), port=0, log_level="warning", timeout_graceful_shutdown=2
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.005)
+    stack.port = server.servers[0].sockets[0].getsockname()[1]
+    client = httpx.Client(base_url=f"http://127.0.0.1:{stack.port}", timeout=30, trust_env=False)
+    with client as stack.http, capture_logs(processors=[merge_contextvars]) as stack.logs:
+        yield stack
+    server.should_exit = True
+    thread.join(timeout=20)
+    assert not thread.is_alive(), "the server does not stop"

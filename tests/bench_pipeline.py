@@ -1,0 +1,228 @@
+"""`make bench-pipeline`: what Kafka costs, how soon a document is searchable, whether it stays as fast.
+
+Two things are compared in one run on the same machine: the whole system, and the same processors and stores called in
+a plain loop. Absolute figures are this machine's; the ratio is the claim.
+"""
+
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import typer
+from rich.console import Console
+
+from deploy.commands.output import table
+from deploy.local.system import System, started
+from deploy.stores import open_graph_store, open_vectors
+from processors import build
+from schemas.ids import content_hash
+from schemas.records import Chunk, DocumentRecord, EmbeddedChunk, Extraction
+from schemas.settings import Settings
+from streams.publisher import Publisher
+from streams.sinks.index import index
+from streams.status import StatusView
+from tests.fault.cluster import Cluster
+from tests.fault.faulty_worker import STUBBED
+from tests.fault.scenarios import text_of
+
+_BATCH = 128
+
+
+def main(
+    documents: Annotated[int, typer.Option(help="Real documents for the comparison.")] = 250,
+    singles: Annotated[int, typer.Option(help="Single documents on an idle system.")] = 50,
+    small: Annotated[int, typer.Option(help="Small documents for the flatness figure; 0 leaves it out.")] = 20_000,
+    report: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
+) -> None:
+    """Measure and print."""
+    texts = corpus(documents)
+    found: dict[str, Any] = {"documents": len(texts)}
+    with tempfile.TemporaryDirectory(prefix="aegis-bench-") as folder:
+        found["plain loop"] = plain_loop(texts, Path(folder) / "loop")
+        found["through Kafka"] = through_kafka(texts, Path(folder) / "system", singles)
+    found["ratio"] = round(found["through Kafka"]["chunks_per_second"] / found["plain loop"]["chunks_per_second"], 3)
+    if small:
+        found["small documents, embedding stubbed"] = flatness(small)
+    _print(found)
+    if report:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(json.dumps(found, indent=2))
+
+
+def corpus(count: int) -> dict[str, str]:
+    """Plain-text articles, by name."""
+    folder = Path(os.environ.get("AEGIS_DATA", "../shared/data")) / "demo_corpus" / "wikipedia_redocred_txt"
+    texts = {file.name: file.read_text() for file in sorted(folder.glob("*.txt"))[:count]}
+    if not texts:
+        raise SystemExit(f"no articles in {folder}; set AEGIS_DATA")
+    return texts
+
+
+def plain_loop(texts: dict[str, str], folder: Path) -> dict[str, Any]:
+    """Split, embed, extract and index in one process, without Kafka."""
+    settings = Settings(data_dir=folder)
+    folder.mkdir()
+    embedder, extractor = build.build_embedder(settings), build.build_extractor(settings)
+    splitter = build.build_splitter(settings, embedder)
+    embedder.load()
+    vectors, graph = open_vectors(settings).store, open_graph_store(settings)
+    begun = time.perf_counter()
+    chunks = [chunk for name, text in texts.items() for chunk in _chunks(splitter, name, text)]
+    for first in range(0, len(chunks), _BATCH):
+        batch = chunks[first : first + _BATCH]
+        embedded = embedder.embed([chunk.contextual_text for chunk in batch])
+        found = extractor.extract([chunk.text for chunk in batch])
+        pairs = zip(batch, embedded, strict=True)
+        index(vectors, "index-vectors", [EmbeddedChunk.of(chunk, vector, embedder.name) for chunk, vector in pairs])
+        extractions = [
+            Extraction(chunk=chunk, mentions=one.mentions, relations=one.relations)
+            for chunk, one in zip(batch, found, strict=True)
+        ]
+        index(graph, "index-graph", extractions)
+    seconds = time.perf_counter() - begun
+    vectors.close()
+    graph.close()
+    return {"chunks": len(chunks), "seconds": round(seconds, 2), "chunks_per_second": round(len(chunks) / seconds, 1)}
+
+
+def through_kafka(texts: dict[str, str], folder: Path, singles: int) -> dict[str, Any]:
+    """The same texts published to a running system; then single documents on it while it is idle."""
+    settings = Settings(data_dir=folder, api={"port": 0})
+    with started(settings) as system:
+        system.wait_until_ready()
+        servers = system.running.bootstrap_servers
+        view = StatusView(servers, max_documents=100_000)
+        view.start()
+        with Publisher(servers, settings) as publisher:
+            _publish_and_wait(publisher, view, {"warm-up": "A first document warms every stage up."})
+            begun = time.perf_counter()
+            chunks = _publish_and_wait(publisher, view, texts)
+            seconds = time.perf_counter() - begun
+            latencies = [_searchable_after(publisher, view, number) for number in range(singles)]
+        memory = _memory(system)
+        view.stop()
+    return {
+        "chunks": chunks,
+        "seconds": round(seconds, 2),
+        "chunks_per_second": round(chunks / seconds, 1),
+        "searchable_p50_ms": round(statistics.median(latencies) * 1000),
+        "searchable_p95_ms": round(statistics.quantiles(latencies, n=20)[18] * 1000),
+        "memory_mb": memory,
+    }
+
+
+def flatness(documents: int) -> dict[str, Any]:
+    """Documents a second in each window, from an empty index to ``documents``; embedding is stubbed."""
+    windows: list[float] = []
+    step = max(1, documents // 20)
+    with tempfile.TemporaryDirectory(prefix="aegis-bench-", ignore_cleanup_errors=True) as folder:
+        cluster = Cluster(Path(folder))
+        try:
+            (cluster.flags / STUBBED).touch()
+            cluster.start()
+            view = StatusView(cluster.servers, max_documents=documents + 10)
+            view.start()
+            with Publisher(cluster.servers, cluster.settings) as publisher:
+                for number in range(documents):
+                    publisher.publish(DocumentRecord(document_id=f"doc-{number}", text=text_of(number, 1)))
+            done, at = 0, time.perf_counter()
+            while done < documents:
+                time.sleep(0.1)
+                indexed = view.counts().get("indexed", 0)
+                if indexed >= min(done + step, documents):
+                    now = time.perf_counter()
+                    windows.append(round((indexed - done) / (now - at), 1))
+                    done, at = indexed, now
+            view.stop()
+        finally:
+            cluster.close()
+    fifth = max(1, len(windows) // 5)
+    first, last = statistics.mean(windows[1 : fifth + 1]), statistics.mean(windows[-fifth:])
+    return {"documents": documents, "documents_per_second": windows, "last_fifth_to_first": round(last / first, 3)}
+
+
+def _chunks(splitter: Any, name: str, text: str) -> list[Chunk]:
+    pieces = splitter.split(text, markdown=False)
+    return [
+        Chunk(
+            document_id=name,
+            version=1,
+            chunk_index=position,
+            chunk_count=len(pieces),
+            text=piece.text,
+            start=piece.start,
+            end=piece.end,
+            headings=piece.headings,
+            content_hash=content_hash(text.encode()),
+        )
+        for position, piece in enumerate(pieces)
+    ]
+
+
+def _publish_and_wait(publisher: Publisher, view: StatusView, texts: dict[str, str]) -> int:
+    """Number of chunks once all are in both stores."""
+    for name, text in texts.items():
+        publisher.publish(DocumentRecord(document_id=name, text=text))
+    publisher.flush()
+    while True:
+        statuses = [view.get(name) for name in texts]
+        if all(status is not None and status.state == "indexed" for status in statuses):
+            return sum(status.stages["chunk"].chunk_count or 0 for status in statuses if status is not None)
+        time.sleep(0.02)
+
+
+def _searchable_after(publisher: Publisher, view: StatusView, number: int) -> float:
+    """Seconds from publishing one small document until it answers queries."""
+    time.sleep(0.3)
+    begun = time.perf_counter()
+    one = publisher.publish(DocumentRecord(document_id=f"single-{number}", text=text_of(number, 1)))
+    publisher.flush()
+    if not view.wait_until_searchable(one.document_id, one.version, timeout=30):
+        raise SystemExit("a single document was not searchable within 30 s")
+    return time.perf_counter() - begun
+
+
+def _memory(system: System) -> dict[str, float]:
+    """Proportional set size of every process, its children included."""
+    found = {"supervisor (this process)": psutil.Process()}
+    found |= {
+        child.name: psutil.Process(child.process.pid)
+        for child in system.supervisor.children
+        if child.process is not None
+    }
+    return {
+        name: round(sum(one.memory_full_info().pss for one in [process, *_children(name, process)]) / 1e6)
+        for name, process in found.items()
+    }
+
+
+def _children(name: str, process: psutil.Process) -> Sequence[psutil.Process]:
+    children: list[psutil.Process] = [] if name.startswith("supervisor") else process.children(recursive=True)
+    return children
+
+
+def _print(found: dict[str, Any]) -> None:
+    loop, kafka = found["plain loop"], found["through Kafka"]
+    rows: list[tuple[str, object]] = [
+        ("chunks", kafka["chunks"]),
+        ("plain loop, chunks/s", loop["chunks_per_second"]),
+        ("through Kafka, chunks/s", kafka["chunks_per_second"]),
+        ("ratio (at least 0.85)", found["ratio"]),
+        ("publish to searchable, p50 ms", kafka["searchable_p50_ms"]),
+        ("publish to searchable, p95 ms", kafka["searchable_p95_ms"]),
+        *((f"memory of {name}, MB", size) for name, size in kafka["memory_mb"].items()),
+    ]
+    if flat := found.get("small documents, embedding stubbed"):
+        rows.append(("small documents/s, embedding stubbed", flat["documents_per_second"]))
+        rows.append(("last fifth to first", flat["last_fifth_to_first"]))
+    Console().print(table(["figure", "value"], rows))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,71 @@
+"""Every graph store there is, and small extractions to put into one. A new store is added to ``STORES``."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from schemas.ids import entity_id
+from schemas.records import Chunk, Extraction, Mention, Relation, Revision
+from streams.sinks.index import Head, Store
+from streams.sinks.ladybug import LadybugGraphStore, open_graph
+
+NAMES = ("kafka", "jay kreps", "linkedin", "confluent")
+V1, V2 = Revision(1, 0), Revision(2, 1)
+
+
+class GraphStore(Store[Extraction], Protocol):
+    def dump(self) -> Iterator[tuple[Any, ...]]: ...
+
+    def orphans(self) -> int: ...
+
+
+@contextmanager
+def ladybug_store(folder: Path) -> Iterator[GraphStore]:
+    with open_graph(folder, buffer_pool_mb=64) as database, closing(LadybugGraphStore(database)) as store:
+        yield store
+
+
+Opened = Callable[[Path], AbstractContextManager[GraphStore]]
+STORES: dict[str, Opened] = {"ladybug": ladybug_store}
+
+
+def extraction(
+    document_id: str, names: Sequence[str] = NAMES[:2], *, revision: Revision = V1, index: int = 0, count: int = 1
+) -> Extraction:
+    """A chunk that mentions ``names`` and relates each to the next."""
+    text = f"{document_id} {revision} {index}: {' and '.join(names)}."
+    ids = [entity_id("Thing", name) for name in names]
+    return Extraction(
+        chunk=Chunk(
+            document_id=document_id,
+            version=revision.version,
+            sequence=revision.sequence,
+            chunk_index=index,
+            chunk_count=count,
+            text=text,
+            start=0,
+            end=len(text),
+            content_hash=text,
+            title=f"About {document_id}",
+        ),
+        mentions=tuple(Mention(start=0, end=1, text=name.title(), name=name, type="Thing") for name in names),
+        relations=tuple(
+            Relation(source=source, target=target, type="knows", evidence=text, confidence=0.5)
+            for source, target in itertools.pairwise(ids)
+        ),
+    )
+
+
+def whole(*items: Extraction) -> dict[str, Head]:
+    return {
+        item.chunk.document_id: Head(
+            latest=item.chunk.revision, live=item.chunk.revision, complete=True, chunk_count=item.chunk.chunk_count
+        )
+        for item in items
+    }
+
+
+def kinds(store: GraphStore) -> dict[str, int]:
+    return {kind: len(list(rows)) for kind, rows in itertools.groupby(store.dump(), key=lambda row: row[0])}
