@@ -116,5 +116,4 @@ def _without_values(errors: Sequence[Any]) -> list[dict[str, object]]:
 
 
 def _response(body: Mapping[str, object], headers: Mapping[str, str] | None) -> Response:
-    content = json.dumps(body, ensure_ascii=True, default=str)  # ASCII: what was sent may not even be Unicode
-    return Response(content, int(str(body["status"])), headers, MEDIA_TYPE)
+    return Response(json.dumps(body, default=str), int(str(body["status"])), headers, MEDIA_TYPE)

@@ -40,10 +40,14 @@ def build_extractor(settings: Settings) -> RuleExtractor:
     return RuleExtractor(max_mentions=settings.extraction.max_mentions)
 
 
+# Raised whenever a processor's code makes something else of the same content.
+_GENERATION = 1
+
+
 def fingerprint(settings: Settings) -> str:
     """Every setting that decides what becomes of a content: equal content and fingerprint, equal index."""
     chunking = settings.chunking
     return (
-        f"model={settings.embedding.model} tokens={chunking.max_tokens} overlap={chunking.overlap_tokens} "
+        f"generation={_GENERATION} model={settings.embedding.model} tokens={chunking.max_tokens} overlap={chunking.overlap_tokens} "
         f"extraction={RuleExtractor.name} mentions={settings.extraction.max_mentions}"
     )

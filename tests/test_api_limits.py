@@ -106,6 +106,7 @@ def test_an_invalid_document_is_told_what_is_wrong(untouched: Stack, body: objec
         b'{"text": "\\ud800", "query": "\\ud800"}',
         b'{"text": "x", "metadata": {"a": NaN}, "\\ud800": 1, "query": "q"}',
         b'{"text": "x", "metadata": ' + b'{"a":' * 5000 + b"1" + b"}" * 5001,
+        b'{"text": "x", "metadata": {"a": NaN}}',
         b'{"text": "x", "version": 1e400, "query": 1e400}',
     ],
 )

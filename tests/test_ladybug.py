@@ -155,7 +155,7 @@ def test_after_a_failed_commit_nothing_is_written_until_the_graph_is_opened_anew
             try:
                 store.write(whole(*items), items, live=True)
             except UnavailableError:
-                with pytest.raises(UnavailableError, match="opened anew.*BUFFER_POOL_MB"):
+                with pytest.raises(UnavailableError, match=r"opened anew.*BUFFER_POOL_MB"):
                     store.write(whole(*items), items, live=True)
                 return number
         raise AssertionError
