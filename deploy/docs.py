@@ -78,7 +78,7 @@ def configuration() -> str:
     """Every setting as Markdown."""
     lines = ["# Configuration", "", "Read once at start; an unknown `AEGIS_*` variable is an error.", ""]
     for name, field in variable_names(Settings).items():
-        default = value_of(Settings(), name)
+        default = value_of(Settings.model_construct(), name)
         described = [field.description, ""] if field.description else []
         lines += [f"## `{name}`", "", *described, "Default: empty" if default == "" else f"Default: `{default}`", ""]
     return "\n".join(lines)

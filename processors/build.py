@@ -47,7 +47,12 @@ _GENERATION = 1
 def fingerprint(settings: Settings) -> str:
     """Every setting that decides what becomes of a content: equal content and fingerprint, equal index."""
     chunking = settings.chunking
-    return (
-        f"generation={_GENERATION} model={settings.embedding.model} tokens={chunking.max_tokens} overlap={chunking.overlap_tokens} "
-        f"extraction={RuleExtractor.name} mentions={settings.extraction.max_mentions}"
-    )
+    parts = {
+        "generation": _GENERATION,
+        "model": settings.embedding.model,
+        "tokens": chunking.max_tokens,
+        "overlap": chunking.overlap_tokens,
+        "extraction": RuleExtractor.name,
+        "mentions": settings.extraction.max_mentions,
+    }
+    return " ".join(f"{name}={value}" for name, value in parts.items())

@@ -10,6 +10,7 @@ FIRST_FAILED_AT = "aegis-first-failed-at"
 DUE_AT = "aegis-due-at"
 VERSION = "aegis-version"
 SEQUENCE = "aegis-sequence"
+STAGE = "aegis-stage"  # on a retried or replayed record: the only stage it is for, where two read one topic
 TRACEPARENT = "traceparent"
 
 # Kafka Connect's names for what went wrong (KIP-298), so that its tools can read our dead-letter topics.
@@ -23,7 +24,7 @@ ERROR_MESSAGE = ERROR_PREFIX + "exception.message"
 ERROR_STACKTRACE = ERROR_PREFIX + "exception.stacktrace"
 
 _CARRIED = (CORRELATION_ID, TRACEPARENT, "tracestate")
-_OURS = (ATTEMPT, FIRST_FAILED_AT, DUE_AT, VERSION, SEQUENCE)
+_OURS = (ATTEMPT, FIRST_FAILED_AT, DUE_AT, VERSION, SEQUENCE, STAGE)
 
 
 def header(headers: Headers, name: str) -> str | None:

@@ -8,6 +8,8 @@ from schemas.records import Revision, StageName, StatusRecord
 
 DocumentState = Literal["processing", "searchable", "indexed", "deleted", "retrying", "dead-lettered"]
 
+_DONE = ("indexed", "deleted")
+
 
 class DocumentStatus(BaseModel):
     """A document as its newest revision stands; older revisions' records are left out."""
@@ -29,15 +31,15 @@ class DocumentStatus(BaseModel):
 
     @property
     def state(self) -> DocumentState:
-        """One word: failures first, then how far both indexes are."""
-        states = {record.state for record in self.current.values()}
+        """One word: how far both indexes are, else why not."""
         vectors, graph = self._state_of("index-vectors"), self._state_of("index-graph")
-        if "dead-lettered" in states:
-            return "dead-lettered"
-        if "retrying" in states:
-            return "retrying"
         if vectors == graph and vectors in ("indexed", "deleted"):
             return "indexed" if vectors == "indexed" else "deleted"
+        failed = {record.state for record in self._failures()}
+        if "dead-lettered" in failed:
+            return "dead-lettered"
+        if "retrying" in failed:
+            return "retrying"
         return "searchable" if vectors == "indexed" else "processing"
 
     @property
@@ -49,7 +51,7 @@ class DocumentStatus(BaseModel):
     @property
     def error(self) -> str | None:
         """Why the newest revision has failed, if it has."""
-        return next((record.error for record in self.current.values() if record.error), None)
+        return next((record.error for record in self._failures() if record.error), None)
 
     def with_record(self, record: StatusRecord) -> "DocumentStatus":
         """The status after one more record; what is older than the stage's own last word is ignored."""
@@ -68,6 +70,13 @@ class DocumentStatus(BaseModel):
             and record.state in ("chunked", "unchanged", "indexed")
             for record in records
         )
+
+    def _failures(self) -> list[StatusRecord]:
+        """The stages' failures that have not been made good: a store that holds the document has got it since."""
+        branches: tuple[tuple[StageName, ...], ...] = (("embed", "index-vectors"), ("extract", "index-graph"))
+        made_good = {stage for branch in branches if self._state_of(branch[1]) in _DONE for stage in branch}
+        failures = [record for stage, record in self.current.items() if stage not in made_good]
+        return [record for record in failures if record.state in ("dead-lettered", "retrying")]
 
     def _state_of(self, stage: StageName) -> str | None:
         record = self.current.get(stage)

@@ -106,7 +106,8 @@ async def _handle_batch(
 ) -> None:
     started = time.perf_counter()
     health.progressed()
-    await handle(stage, [_record(event) for event in events], delivery, executor)
+    records = [record for record in map(_record, events) if record.is_for(stage.name)]
+    await handle(stage, records, delivery, executor)
     health.handled += len(events)
     health.progressed()
     metrics.BATCH_RECORDS.labels(stage.name).observe(len(events))

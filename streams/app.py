@@ -52,27 +52,32 @@ class Worker:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Start every stage and its retry mover; on ``stopping`` end them, with nothing unfinished acknowledged."""
-        bootstrap_servers = self.resources.bootstrap_servers
-        apps, movers, built = [], [], []
-        for name, health in self.healths.items():
-            await asyncio.to_thread(initialise_offsets, bootstrap_servers, group_of(name), SOURCES[name].name)
-            stage = await asyncio.to_thread(build_stage, name, self.resources, health)
-            app = faust_app(stage, self.resources.settings, bootstrap_servers, health)
-            await app.start()
-            health.problem = None
-            mover = RetryMover(name, bootstrap_servers)
-            mover.start()
-            start_watchdog(health, bootstrap_servers, stall=self.resources.settings.watchdog.stall)
-            apps.append(app)
-            movers.append(mover)
-            built.append(stage)
-            log.info("stage-started", stage=name)
-        await _until_stopped(apps, stopping)
-        for mover in movers:
-            await asyncio.to_thread(mover.stop)
-        await asyncio.gather(*(app.stop() for app in apps))
-        for stage in built:
-            stage.close()
+        started = await asyncio.gather(*(self._start(name) for name in self.stages))
+        await _until_stopped([one.app for one in started], stopping)
+        await asyncio.gather(*(asyncio.to_thread(one.mover.stop) for one in started))
+        await asyncio.gather(*(one.app.stop() for one in started))
+        for one in started:
+            one.stage.close()
+
+    async def _start(self, name: StageName) -> "_Started":
+        health, bootstrap_servers = self.healths[name], self.resources.bootstrap_servers
+        await asyncio.to_thread(initialise_offsets, bootstrap_servers, group_of(name), SOURCES[name].name)
+        stage = await asyncio.to_thread(build_stage, name, self.resources, health)
+        app = faust_app(stage, self.resources.settings, bootstrap_servers, health)
+        await app.start()
+        health.problem = None
+        mover = RetryMover(name, bootstrap_servers)
+        mover.start()
+        start_watchdog(health, bootstrap_servers, stall=self.resources.settings.watchdog.stall)
+        log.info("stage-started", stage=name)
+        return _Started(stage, app, mover)
+
+
+@dataclass(frozen=True)
+class _Started:
+    stage: Stage[Any]
+    app: Any
+    mover: RetryMover
 
 
 def build_stage(name: StageName, resources: Resources, health: StageHealth) -> Stage[Any]:
@@ -106,7 +111,7 @@ def _chunker(resources: Resources, health: StageHealth) -> Chunker:
         resources.view,
         max_input_bytes=settings.conversion.max_input_mb * 1024 * 1024,
         fingerprint=build.fingerprint(settings),
-        assigned=health.assigned,
+        health=health,
     )
 
 

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from schemas.records import Chunk, DocumentRecord, Mark, Revision, State, Status
 from schemas.settings import Settings
 from streams.blobs import Blobs
 from streams.decode import decoded
+from streams.health import StageHealth
 from streams.record import Record
 from streams.stage import Outputs, PartialError, Stage
 from streams.status import StatusView
@@ -71,7 +71,7 @@ class Chunker:
         *,
         max_input_bytes: int,
         fingerprint: str,
-        assigned: threading.Event,
+        health: StageHealth,
     ) -> None:
         self._converter = converter
         self._splitter = splitter
@@ -79,7 +79,7 @@ class Chunker:
         self._view = view
         self._max_input_bytes = max_input_bytes
         self._fingerprint = fingerprint
-        self._assigned = assigned
+        self._health = health
         self.close = converter.close
 
     def process(self, requests: Sequence[Request]) -> list[Outputs]:
@@ -87,6 +87,7 @@ class Chunker:
         self._know_what_others_did()
         outputs: list[Outputs] = []
         for request in requests:
+            self._health.progressed()  # a batch of files that take long is no stall
             try:
                 made = self._outputs(request)
             except PipelineError as error:
@@ -99,12 +100,12 @@ class Chunker:
 
     def _know_what_others_did(self) -> None:
         """After partitions came from another worker: read its last statuses before trusting the view."""
-        if self._assigned.is_set():
-            self._assigned.clear()
+        if self._health.assigned.is_set():
+            self._health.assigned.clear()
             try:
                 self._view.catch_up()
             except (TimeoutError, KafkaException) as error:
-                self._assigned.set()
+                self._health.assigned.set()
                 raise UnavailableError(f"the status topic cannot be read: {error}") from error
 
     def _outputs(self, request: Request) -> list[BaseModel]:

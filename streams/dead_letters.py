@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 from pydantic import BaseModel
 
 from schemas import headers as names
-from schemas.headers import header, original
+from schemas.headers import header, original, with_headers
 from schemas.records import STAGES, StageName
 from schemas.topics import RESOLUTIONS, SOURCES, dead_letter_topic
 from streams.kafka import producer_configuration, read_all, send_now
@@ -93,7 +93,8 @@ class DeadLetters:
         for letter, record in matching:
             started = time.monotonic()
             if action == "replayed":
-                send_now(producer, SOURCES[letter.stage].name, record.key, record.value, original(record.headers))
+                headers = with_headers(original(record.headers), {names.STAGE: letter.stage})
+                send_now(producer, SOURCES[letter.stage].name, record.key, record.value, headers)
             send_now(producer, RESOLUTIONS.name, letter.id.encode(), f'{{"action":"{action}"}}'.encode(), [])
             yield letter
             if rate:

@@ -50,12 +50,14 @@ class TopicDelivery:
                 for output in its_outputs
             )
         )
+        self._health.progressed()
         self._breaker.passed(len(records))
         self._recovered()
         metrics.RECORDS.labels(self._stage, "delivered").inc(len(records))
 
     async def fail(self, record: Record, error: PipelineError) -> None:
         """Send to the next retry tier, or to the dead-letter topic."""
+        self._health.progressed()
         delays = self._retry.delays
         if isinstance(error, PermanentError) or record.attempt >= len(delays):
             await self._dead_letter(record, error)
@@ -96,7 +98,7 @@ class TopicDelivery:
 
     async def _send_later(self, record: Record, error: PipelineError, delay: str) -> None:
         due = int((time.time() + RETRY_DELAYS[delay].total_seconds()) * 1000)
-        added = self._failed(record) | {names.DUE_AT: str(due)}
+        added = self._failed(record) | {names.DUE_AT: str(due), names.STAGE: self._stage}
         topic = retry_topic(self._stage, delay).name
         await self._send(topic, record.key, record.value, with_headers(record.headers, added))
         await self._report(record, "retrying", f"{error} (attempt {record.attempt + 1}, again in {delay})")

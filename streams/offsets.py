@@ -1,7 +1,7 @@
 """Where a consumer group starts: every partition gets a committed offset before its first reader.
 
 Faust reads from ``consumer_auto_offset_reset='none'``: an offset that the log no longer has stops the worker loudly,
-where ``earliest`` would skip records silently (FAUST.md, hazards 12 and 13).
+where ``earliest`` would skip records silently (docs/adr/0002).
 """
 
 import time

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from schemas import headers as names
 from schemas.headers import Headers, header
-from schemas.records import Revision
+from schemas.records import Revision, StageName
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ class Record:
     def due_at(self) -> int:
         """When a record of a retry topic is due, in milliseconds since the epoch."""
         return _number(header(self.headers, names.DUE_AT)) or 0
+
+    def is_for(self, stage: StageName) -> bool:
+        """Whether the stage is meant: embed and extract read one topic, but not each other's retries and replays."""
+        return header(self.headers, names.STAGE) in (None, stage)
 
     def revision(self, version: int | None = None) -> Revision:
         """The document's revision that this record of the documents topic makes.

@@ -9,6 +9,7 @@ import structlog
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from pydantic import ValidationError
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from schemas.records import StatusRecord
 from schemas.status import DocumentStatus
@@ -34,7 +35,7 @@ class StatusView:
 
     def start(self) -> None:
         """Start following; returns at once (see ``catch_up``)."""
-        partitions = partitions_of(AdminClient(client_configuration(self._bootstrap_servers)), STATUS.name)
+        partitions = _status_partitions(self._bootstrap_servers)
         self._consumer.assign([TopicPartition(tp.topic, tp.partition, 0) for tp in partitions])
         self._thread.start()
 
@@ -137,3 +138,14 @@ class StatusView:
         with self._changed:
             self._positions = positions
             self._changed.notify_all()
+
+
+@retry(
+    retry=retry_if_exception_type((KafkaException, LookupError)),
+    wait=wait_fixed(0.5),
+    stop=stop_after_delay(30),
+    reraise=True,
+)
+def _status_partitions(bootstrap_servers: str) -> list[TopicPartition]:
+    """A topic that was created a moment ago may not be known to the broker yet."""
+    return partitions_of(AdminClient(client_configuration(bootstrap_servers)), STATUS.name)

@@ -1,4 +1,4 @@
-"""A thread that ends the process when a stage stalls: Faust can stop silently and look alive (FAUST.md, hazard 10)."""
+"""A thread that ends the process when a stage stalls: Faust can stop silently and look alive (docs/adr/0002)."""
 
 import os
 import threading

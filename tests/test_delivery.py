@@ -69,6 +69,13 @@ def test_transient_failures_pass_every_tier_and_then_are_dead_lettered() -> None
         record = document(headers)
     assert topics == ["aegis.chunk.retry.5s", "aegis.chunk.retry.1m", "aegis.chunk.retry.10m", "aegis.chunk.dlq"]
     assert record.attempt == 4
+    assert header(sent.on("aegis.chunk.retry.5s")[0][3], names.STAGE) == "chunk"
+
+
+def test_a_retried_record_is_for_the_stage_that_failed_alone() -> None:
+    retried = document((*HEADERS, (names.STAGE, b"embed")))
+    assert (retried.is_for("embed"), retried.is_for("extract")) == (True, False)
+    assert document().is_for("extract")
 
 
 def test_outputs_go_to_the_stages_topic_with_the_carried_headers_only() -> None:

@@ -103,6 +103,14 @@ def test_a_documents_state_follows_both_indexes() -> None:
     assert fold(status("chunk", "chunked", 2), status("chunk", "chunked", 1)).revision.version == 2
 
 
+def test_a_failure_is_over_once_the_store_behind_it_holds_the_document() -> None:
+    embed, extract = status("embed", "dead-lettered", error="x"), status("extract", "retrying", error="y")
+    vectors, graph = status("index-vectors", "indexed"), status("index-graph", "indexed")
+    assert (fold(embed, extract).state, fold(embed, graph).error) == ("dead-lettered", "x")
+    assert fold(embed, extract, vectors).state == "retrying"
+    assert (fold(embed, extract, vectors, graph).state, fold(embed, extract, vectors, graph).error) == ("indexed", None)
+
+
 def test_the_old_version_counts_as_searchable_until_the_new_one_is() -> None:
     seen = fold(status("index-vectors", "indexed", 1), status("chunk", "chunked", 2))
     assert (seen.state, seen.searchable_version) == ("processing", 1)
