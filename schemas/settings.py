@@ -50,7 +50,7 @@ class Conversion(_Tree):
 
 
 class Embedding(_Tree):
-    batch: Batch = Batch(max_records=128, max_wait=0.02)
+    batch: Batch = Batch(max_records=64, max_wait=0.02)
     model: str = Field("all-MiniLM-L6-v2", description="Name of a packaged model, or a folder with one.")
     max_batch_tokens: int = Field(1024, ge=64, description="Token budget of one forward pass, padding counted.")
     threads: int = Field(0, ge=0, description="CPU threads of the model; 0 means all cores.")

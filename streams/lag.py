@@ -1,20 +1,25 @@
 """How far behind every consumer group is: in records, in seconds, and whether it is getting better."""
 
 import time
+from collections import deque
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from pydantic import BaseModel
 
 from schemas.records import STAGES, StageName
 from schemas.topics import RETRY_DELAYS, SOURCES, group_of, retry_group_of, retry_topic
 from streams.kafka import reader, record_of
-from streams.offsets import client_configuration, partitions_of
+from streams.offsets import client_configuration, committed, partitions_of
 
-# OK: no lag, or it shrinks. WARN: it grows. STALL: it does not move although there are members. STOP: nobody reads.
+# OK: no lag, or it shrinks. WARN: it grows. STALL: there are members, but nothing was read for _STALL_AFTER seconds or
+# more of watching (a batch may take a while). STOP: nobody reads. UNKNOWN: the group never committed.
 Verdict = Literal["OK", "WARN", "STALL", "STOP", "UNKNOWN"]
+
+_WINDOW = 60.0
+_STALL_AFTER = 15.0
 
 
 class PartitionLag(BaseModel):
@@ -50,7 +55,7 @@ class LagMeter:
     def __init__(self, bootstrap_servers: str) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._admin = AdminClient(client_configuration(bootstrap_servers))
-        self._before: dict[str, tuple[float, int, int]] = {}
+        self._seen: dict[str, deque[tuple[float, int, int]]] = {}
 
     def measure(self, stages: Sequence[StageName] = STAGES, *, retries: bool = False) -> list[GroupLag]:
         """Lag of each stage's group now; rates come from the second call on.
@@ -75,44 +80,47 @@ class LagMeter:
 
     def _group(self, consumer: Consumer, stage: StageName, group: str, topics: Sequence[str]) -> GroupLag:
         tps = [tp for topic in topics for tp in partitions_of(self._admin, topic)]
-        offsets = self._committed(group, tps)  # before the end offsets, so that lag is never negative
-        partitions = [_partition(consumer, group, tp, offsets.get((tp.topic, tp.partition))) for tp in tps]
+        offsets = committed(self._bootstrap_servers, group, tps)  # before the end offsets: lag is never negative
+        partitions = [_partition(consumer, group, tp, offsets[tp.topic, tp.partition]) for tp in tps]
         known = [lag.records for lag in partitions if lag.records is not None]
         records = sum(known) if known else None
-        rate = self._rate(group, sum(lag.committed or 0 for lag in partitions), records or 0)
+        trend = self._trend(group, sum(lag.committed or 0 for lag in partitions), records or 0)
         members = self._members(group)
-        moved, grew = rate or (None, None)
-        shrinks = grew is not None and grew < 0 and bool(records)
         return GroupLag(
             group=group,
             stage=stage,
             topic=", ".join(topics),
             records=records,
             seconds=max((lag.seconds for lag in partitions if lag.seconds is not None), default=None),
-            records_per_second=moved,
-            eta_seconds=(records or 0) / -grew if shrinks and grew else (0.0 if records == 0 else None),
+            records_per_second=trend.read if trend else None,
+            eta_seconds=_eta(records, trend),
             members=members,
-            verdict=_verdict(records, members, moved, grew),
+            verdict=_verdict(records, members, trend),
             partitions=partitions,
         )
-
-    def _committed(self, group: str, tps: list[TopicPartition]) -> dict[tuple[str, int], int | None]:
-        request = ConsumerGroupTopicPartitions(group, [TopicPartition(tp.topic, tp.partition) for tp in tps])
-        found = self._admin.list_consumer_group_offsets([request])[group].result(timeout=15)
-        return {(tp.topic, tp.partition): tp.offset if tp.offset >= 0 else None for tp in found.topic_partitions}
 
     def _members(self, group: str) -> int:
         return len(self._admin.describe_consumer_groups([group])[group].result(timeout=15).members)
 
-    def _rate(self, group: str, committed: int, records: int) -> tuple[float, float] | None:
-        """Records read per second, and lag gained per second, since the last call."""
+    def _trend(self, group: str, committed: int, records: int) -> "_Trend | None":
         now = time.monotonic()
-        before = self._before.get(group)
-        self._before[group] = (now, committed, records)
-        if before is None or now - before[0] < 0.2:
+        seen = self._seen.setdefault(group, deque())
+        seen.append((now, committed, records))
+        while now - seen[0][0] > _WINDOW:
+            seen.popleft()
+        since, committed_then, records_then = seen[0]
+        elapsed = now - since
+        if elapsed < 0.2:
             return None
-        elapsed = now - before[0]
-        return (committed - before[1]) / elapsed, (records - before[2]) / elapsed
+        return _Trend((committed - committed_then) / elapsed, (records - records_then) / elapsed, elapsed)
+
+
+class _Trend(NamedTuple):
+    """Records read and lag gained, both per second, over the last ``seconds``."""
+
+    read: float
+    gained: float
+    seconds: float
 
 
 def _partition(consumer: Consumer, group: str, tp: TopicPartition, committed: int | None) -> PartitionLag:
@@ -144,13 +152,19 @@ def _age(consumer: Consumer, at: TopicPartition) -> float | None:
         consumer.unassign()
 
 
-def _verdict(records: int | None, members: int, moved: float | None, grew: float | None) -> Verdict:
+def _eta(records: int | None, trend: _Trend | None) -> float | None:
+    if records == 0:
+        return 0.0
+    return records / -trend.gained if records and trend and trend.gained < 0 else None
+
+
+def _verdict(records: int | None, members: int, trend: _Trend | None) -> Verdict:
     if records is None:
         return "UNKNOWN"
     if records == 0:
         return "OK"
     if members == 0:
         return "STOP"
-    if moved is not None and moved <= 0:
+    if trend and trend.read <= 0 and trend.seconds >= _STALL_AFTER:
         return "STALL"
-    return "WARN" if grew is not None and grew > 0 else "OK"
+    return "WARN" if trend and trend.gained > 0 else "OK"

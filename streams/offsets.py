@@ -9,6 +9,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 
 def client_configuration(bootstrap_servers: str) -> dict[str, Any]:
@@ -28,12 +29,19 @@ def partitions_of(admin: AdminClient, topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, partition) for partition in sorted(found.partitions)]
 
 
-def committed(bootstrap_servers: str, group: str, partitions: list[TopicPartition]) -> dict[int, int | None]:
-    """Committed offset per partition; None where the group never committed."""
+@retry(retry=retry_if_exception_type(KafkaException), wait=wait_fixed(0.3), stop=stop_after_delay(15), reraise=True)
+def committed(
+    bootstrap_servers: str, group: str, partitions: list[TopicPartition]
+) -> dict[tuple[str, int], int | None]:
+    """Committed offset by topic and partition; None where the group never committed.
+
+    Asked of a consumer and asked again: on a fresh broker the coordinator is made on first demand, for which the
+    admin client would wait until its time-out.
+    """
     consumer = Consumer(client_configuration(bootstrap_servers) | {"group.id": group, "enable.auto.commit": False})
     try:
-        found = consumer.committed(partitions, timeout=15)
-        return {tp.partition: tp.offset if tp.offset >= 0 else None for tp in found}
+        found = consumer.committed(partitions, timeout=5)
+        return {(tp.topic, tp.partition): tp.offset if tp.offset >= 0 else None for tp in found}
     finally:
         consumer.close()
 
@@ -62,4 +70,4 @@ def initialise_offsets(bootstrap_servers: str, group: str, topic: str, *, timeou
 
 def _missing(admin: AdminClient, bootstrap_servers: str, group: str, topic: str) -> list[int]:
     offsets = committed(bootstrap_servers, group, partitions_of(admin, topic))
-    return [partition for partition, offset in offsets.items() if offset is None]
+    return [partition for (_, partition), offset in offsets.items() if offset is None]

@@ -176,11 +176,11 @@ def _ask(client: httpx.Client, questions: Sequence[str], seen: Report) -> None:
     for question in questions[:3]:
         found = _search(client, question)
         seen.require(bool(found["hits"]), f"nothing was found for {question!r}")
-        seen.answers.append({"question": question, "took_ms": found["took_ms"], "hits": found["hits"][:1]})
+        seen.answers.append({"question": question, "took_ms": found["took_ms"], "hits": found["hits"][:2]})
         out.print(f"\n[bold]{question}[/]  [dim]{found['took_ms']:.0f} ms[/]")
-        for hit in found["hits"][:1]:
-            out.print(f"  {' '.join(hit['text'].split())[:320]}", markup=False)
-            out.print(f"  [dim]{hit['document_id']}[/]")
+        for hit in found["hits"][:2]:
+            out.print(f"  [dim]{hit['rank']}. {hit['document_id']}[/]")
+            out.print(f"     {' '.join(hit['text'].split())[:300]}", markup=False)
 
 
 def _update_and_delete(publisher: Publisher, view: StatusView, client: httpx.Client, seen: Report) -> None:

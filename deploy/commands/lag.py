@@ -20,7 +20,7 @@ def lag(
     interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two measurements.")] = 1.0,
     as_json: AsJson = False,
 ) -> None:
-    """Lag per consumer group: records, seconds, time to drain, verdict."""
+    """Lag per consumer group: records, seconds, time to drain, verdict (STALL needs --watch: 15 seconds of it)."""
     with connected() as (_, running):
         meter = LagMeter(running.bootstrap_servers)
         meter.measure(retries=retries)  # the first of two: rates and verdicts need them
