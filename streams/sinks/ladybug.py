@@ -3,8 +3,8 @@
 One process owns the file, one thread at a time writes (the engine refuses a second write transaction), any number of
 threads read through connections of their own. Readers see the last committed state (MVCC): they neither block the
 writer nor wait for it, with one exception. When the write-ahead log passes its threshold, that commit folds it into
-the file (a checkpoint), and other statements wait meanwhile: measured 0.3 s of CPU at 7,000 chunks, 1.2 s at 14,000,
-2 s at 27,000, in proportion to the graph. A reader's open transaction puts the checkpoint off and does not fail it.
+the file (a checkpoint), and other statements wait meanwhile: measured 0.4 s at 7,000 chunks, 1.2 s at 14,000, 4 s from
+50,000 to 80,000. A reader's open transaction puts the checkpoint off and does not fail it.
 The GIL is released while a statement runs (other Python threads waited 1 ms in the median, 47 ms at most, under
 continuous writing). After a kill, opening replays the log: 3 s for a full one.
 """
@@ -37,10 +37,9 @@ _UNAVAILABLE = (
 def open_graph(folder: Path, *, buffer_pool_mb: int) -> ladybug.Database:
     """Open the graph in ``folder``, or create it. Whoever opens it closes it, after every store and reader of it.
 
-    The buffer pool bounds the memory of pages and of uncommitted rows. A checkpoint needs room in it for
-    about twice the text of one node group (131,072 chunks). Measured: 256 MB carried 41,000 chunks of 650 characters
-    with 6 relations each and 160,000 chunks of 800 characters without any; 64 MB failed at 35,000 of the latter.
-    Without room a commit fails: see ``LadybugGraphStore``.
+    The buffer pool bounds the memory of pages and of what is not folded into the file yet, and a checkpoint needs
+    room in it. Measured with chunks of 650 characters, 5 mentions and 6 relations: 256 MB carried 80,000 chunks, 64 MB
+    failed at 13,000. Without room a commit fails: see ``LadybugGraphStore``.
 
     Raises:
         UnavailableError: Another process has the graph open, or the file cannot be read.
