@@ -2,6 +2,7 @@
 
 PipelineError
  ├─ UnavailableError   the world's fault (store, broker, LLM down): wait here, acknowledge nothing, let lag grow
+ ├─ FatalError         this process's fault: it ends, acknowledges nothing, and is started again
  ├─ TransientError     this record may pass later: retry topics, then the dead-letter topic
  └─ PermanentError     this record never passes: the dead-letter topic
 
@@ -19,6 +20,10 @@ class UnavailableError(PipelineError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class FatalError(PipelineError):
+    """This process cannot go on: what it holds open is broken, and only opening it anew may mend it."""
 
 
 class TransientError(PipelineError):

@@ -70,7 +70,7 @@ class Vectors(_Tree):
 
 class Graph(_Tree):
     batch: Batch = Batch(max_records=128, max_wait=0.02)
-    buffer_pool_mb: int = Field(256, ge=64, description="Page cache of the embedded graph database.")
+    buffer_pool_mb: int = Field(256, ge=128, description="Page cache of the embedded graph database.")
 
 
 class Retry(_Tree):

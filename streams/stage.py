@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from processors.errors import PermanentError, PipelineError, TransientError, UnavailableError
+from processors.errors import FatalError, PermanentError, PipelineError, TransientError, UnavailableError
 from schemas.records import StageName
 from schemas.settings import Batch
 from streams.record import Record
@@ -83,6 +83,8 @@ async def _process(
                 await delivery.fail(records[done], partial.error)
                 done += 1
             records, items = records[done:], items[done:]
+        except FatalError:  # this process's fault: the agent ends it
+            raise
         except UnavailableError as error:  # the world's fault: wait here, acknowledge nothing, let lag grow
             await delivery.pause(error)
         except Exception as error:  # a record's fault: halve until it stands alone

@@ -15,7 +15,7 @@ import ladybug
 import pytest
 
 from api.retrievers.graph import LadybugGraph
-from processors.errors import PermanentError, TransientError, UnavailableError
+from processors.errors import FatalError, PermanentError, TransientError, UnavailableError
 from schemas.ids import entity_id
 from schemas.records import Extraction, Mention
 from streams.sinks.index import Head
@@ -41,7 +41,7 @@ for number in itertools.count():
 OPEN = """
 import sys
 from pathlib import Path
-from processors.errors import PipelineError
+from processors.errors import FatalError, PipelineError
 from streams.sinks.ladybug import open_graph
 
 try:
@@ -110,7 +110,9 @@ def test_a_second_process_is_told_that_the_graph_is_in_use(tmp_path: Path) -> No
 @pytest.mark.parametrize("damage", [b"not a database" * 1000, b"LBUG1\x00\x00\x00\x05" + bytes(8000)])
 def test_a_file_of_another_version_is_named(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "graph.lbug").write_bytes(damage)
-    with pytest.raises(PermanentError, match=r"graph\.lbug is not a graph of this version.*aegis reindex"):
+    with pytest.raises(
+        PermanentError, match=r"graph\.lbug is not a graph of this version.*publish the documents again"
+    ):
         open_graph(tmp_path, buffer_pool_mb=64)
 
 
@@ -154,8 +156,8 @@ def test_after_a_failed_commit_nothing_is_written_until_the_graph_is_opened_anew
             ]
             try:
                 store.write(whole(*items), items, live=True)
-            except UnavailableError:
-                with pytest.raises(UnavailableError, match=r"opened anew.*BUFFER_POOL_MB"):
+            except FatalError:
+                with pytest.raises(FatalError, match=r"opened anew.*BUFFER_POOL_MB"):
                     store.write(whole(*items), items, live=True)
                 return number
         raise AssertionError

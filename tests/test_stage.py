@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.errors import PermanentError, PipelineError, TransientError, UnavailableError
+from processors.errors import FatalError, PermanentError, PipelineError, TransientError, UnavailableError
 from schemas.records import Mark
 from schemas.settings import Batch
 from streams.record import Record
@@ -130,8 +130,8 @@ def test_what_cannot_be_decoded_fails_alone() -> None:
     assert outcomes.delivered == [0, 2]
 
 
-@pytest.mark.parametrize("outcome", [asyncio.CancelledError, SystemExit])
-def test_shutdown_is_not_a_record_failure(outcome: type[BaseException]) -> None:
+@pytest.mark.parametrize("outcome", [asyncio.CancelledError, SystemExit, FatalError])
+def test_the_end_of_the_process_is_not_a_record_failure(outcome: type[BaseException]) -> None:
     def process(items: Sequence[int]) -> list[Outputs]:
         raise outcome
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import ladybug
 
-from processors.errors import PermanentError, PipelineError, TransientError, UnavailableError
+from processors.errors import FatalError, PermanentError, PipelineError, TransientError, UnavailableError
 from schemas.records import Extraction, Revision
 from streams.sinks import cypher
 from streams.sinks.index import Head
@@ -74,7 +74,7 @@ def _opening_error(path: Path, error: RuntimeError) -> PermanentError | Unavaila
 
 
 def _of_another_version(path: Path, reason: str) -> str:
-    return f"{path} is not a graph of this version ({reason}); move it away and run `aegis reindex`"
+    return f"{path} is not a graph of this version ({reason}); move it away and publish the documents again"
 
 
 def _create_schema(database: ladybug.Database, path: Path) -> None:
@@ -184,7 +184,7 @@ class LadybugGraphStore:
     def _transaction(self, begin: str = "BEGIN TRANSACTION") -> Iterator[Run]:
         with self._lock:
             if self._failed_commit is not None:
-                raise UnavailableError(self._failed_commit)
+                raise FatalError(self._failed_commit)
             try:
                 self._run(begin)
                 yield self._run
@@ -202,7 +202,7 @@ class LadybugGraphStore:
                 "the graph could not commit and must be opened anew: restart this process, with more "
                 f"AEGIS_GRAPH__BUFFER_POOL_MB or disk if that is what it lacks ({error})"
             )
-            raise UnavailableError(self._failed_commit) from error
+            raise FatalError(self._failed_commit) from error
 
     def _reconnect(self) -> None:
         # Closing rolls back whatever is open. ROLLBACK would not do: the engine has rolled back already when a
