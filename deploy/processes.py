@@ -1,8 +1,11 @@
 """The long-running processes: worker, API, and the node, which is both for the owner of the embedded stores."""
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
+import structlog
 import uvicorn
 
 from api.app import create_app
@@ -20,6 +23,8 @@ from streams.publisher import Publisher
 from streams.sinks.index import Store
 from streams.status import StatusView
 
+log = structlog.get_logger()
+
 NODE_STAGES: tuple[StageName, ...] = ("index-vectors", "index-graph")
 
 
@@ -33,7 +38,8 @@ def run_worker(
     graph: Callable[[], Store[Extraction]] | None = None,
 ) -> None:
     """Run stages until signalled; a stage that writes to an embedded store makes this process its owner."""
-    view = _view(settings, bootstrap_servers)
+    wait_for_broker(bootstrap_servers)
+    view = cache(lambda: _view(settings, bootstrap_servers))
     resources = Resources(
         settings,
         bootstrap_servers,
@@ -44,7 +50,6 @@ def run_worker(
     worker = Worker(resources, stages)
     serve_health(worker.healths, host="127.0.0.1", port=health_port)
     run_until_signalled(worker.run)
-    view.stop()
 
 
 def run_node(settings: Settings, bootstrap_servers: str) -> None:
@@ -52,7 +57,11 @@ def run_node(settings: Settings, bootstrap_servers: str) -> None:
     view = _view(settings, bootstrap_servers)
     vectors = once(open_vectors, settings)
     resources = Resources(
-        settings, bootstrap_servers, view, vectors=lambda: vectors().store, graph=once(open_graph_store, settings)
+        settings,
+        bootstrap_servers,
+        lambda: view,
+        vectors=lambda: vectors().store,
+        graph=once(open_graph_store, settings),
     )
     worker = Worker(resources, NODE_STAGES)
     with Publisher(bootstrap_servers, settings) as publisher:
@@ -60,7 +69,7 @@ def run_node(settings: Settings, bootstrap_servers: str) -> None:
             settings, bootstrap_servers, vectors=vectors(), publisher=publisher, view=view, healths=worker.healths
         )
         server = _server(settings, ports)
-        thread = threading.Thread(target=server.run, name="api", daemon=True)
+        thread = threading.Thread(target=_serve_or_exit, args=[server], name="api", daemon=True)
         thread.start()
         run_until_signalled(worker.run)
         server.should_exit = True
@@ -78,6 +87,16 @@ def run_api(settings: Settings, bootstrap_servers: str) -> None:
         ports = _ports(settings, bootstrap_servers, vectors=vectors, publisher=publisher, view=view, healths={})
         _server(settings, ports).run()
     view.stop()
+
+
+def _serve_or_exit(server: uvicorn.Server) -> None:
+    """A node without its API is no node: the supervisor has to know."""
+    try:
+        server.run()
+    except BaseException as error:  # uvicorn exits when it cannot bind
+        log.critical("api-ended", error=repr(error))
+    if not server.should_exit:
+        os._exit(1)
 
 
 def _view(settings: Settings, bootstrap_servers: str) -> StatusView:

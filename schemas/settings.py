@@ -13,7 +13,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 PREFIX = "AEGIS_"
 # Read by tests and commands, not by the system.
-_OTHER_VARIABLES = ("AEGIS_DATA", "AEGIS_TEST_")
+_OTHER_VARIABLES = ("AEGIS_DATA",)
+_OTHER_PREFIXES = ("AEGIS_TEST_",)
 
 
 class _Tree(BaseModel):
@@ -184,7 +185,7 @@ def value_of(settings: Settings, name: str) -> Any:
 
 
 def _is_ours(name: str) -> bool:
-    return name.upper().startswith(PREFIX) and not name.startswith(_OTHER_VARIABLES)
+    return name.upper().startswith(PREFIX) and name not in _OTHER_VARIABLES and not name.startswith(_OTHER_PREFIXES)
 
 
 def _exists(name: str) -> bool:

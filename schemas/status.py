@@ -1,5 +1,6 @@
 """Where a document is: the fold of its stages' status records."""
 
+from functools import cached_property
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -19,17 +20,17 @@ class DocumentStatus(BaseModel):
     document_id: str
     stages: dict[StageName, StatusRecord]
 
-    @property
+    @cached_property
     def revision(self) -> Revision:
         """The newest revision that any stage has reported."""
         return max(record.revision for record in self.stages.values())
 
-    @property
+    @cached_property
     def current(self) -> dict[StageName, StatusRecord]:
         """What the stages say of the newest revision."""
         return {stage: record for stage, record in self.stages.items() if record.revision == self.revision}
 
-    @property
+    @cached_property
     def state(self) -> DocumentState:
         """One word: how far both indexes are, else why not."""
         vectors, graph = self._state_of("index-vectors"), self._state_of("index-graph")
@@ -42,13 +43,13 @@ class DocumentStatus(BaseModel):
             return "retrying"
         return "searchable" if vectors == "indexed" else "processing"
 
-    @property
+    @cached_property
     def searchable_version(self) -> int:
         """The newest version whose vectors answer (or whose removal is done); -1 before the first."""
         record = self.stages.get("index-vectors")
         return record.version if record and record.state in ("indexed", "deleted") else -1
 
-    @property
+    @cached_property
     def error(self) -> str | None:
         """Why the newest revision has failed, if it has."""
         return next((record.error for record in self._failures() if record.error), None)
@@ -56,7 +57,9 @@ class DocumentStatus(BaseModel):
     def with_record(self, record: StatusRecord) -> "DocumentStatus":
         """The status after one more record; what is older than the stage's own last word is ignored."""
         before = self.stages.get(record.stage)
-        if before is not None and (before.revision, before.at) > (record.revision, record.at):
+        if before is not None and (
+            (before.revision, before.at) > (record.revision, record.at) or _is_one_chunks_progress(before, record)
+        ):
             return self
         return DocumentStatus(document_id=self.document_id, stages=self.stages | {record.stage: record})
 
@@ -81,3 +84,9 @@ class DocumentStatus(BaseModel):
     def _state_of(self, stage: StageName) -> str | None:
         record = self.current.get(stage)
         return record.state if record else None
+
+
+def _is_one_chunks_progress(before: StatusRecord, record: StatusRecord) -> bool:
+    """Whether another chunk got on while one of the same revision is dead: that makes nothing good."""
+    failed = before.state == "dead-lettered" and before.revision == record.revision
+    return failed and record.state in ("embedded", "extracted")

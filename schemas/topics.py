@@ -25,7 +25,8 @@ class Topic:
 DOCUMENTS = Topic(
     "aegis.documents.v1",
     "What producers publish; the log the index can be rebuilt from.",
-    MappingProxyType({"retention.ms": "-1"}),
+    # Twice the usual limit of a producer (1 MiB): a retried record comes back with more headers, or compressed worse.
+    MappingProxyType({"retention.ms": "-1", "max.message.bytes": str(2 * 1024 * 1024)}),
 )
 CHUNKS = Topic("aegis.chunks.v1", "Pieces of documents, and marks (delete, touch).")
 EMBEDDINGS = Topic("aegis.embeddings.v1", "Chunks with their vectors.")

@@ -9,7 +9,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,10 @@ log = structlog.get_logger()
 EXIT_UNDELIVERABLE = 70
 
 
-def faust_app(stage: Stage[Any], settings: Settings, bootstrap_servers: str, health: StageHealth) -> faust.App:
-    """The app that runs ``stage``; its id is the consumer group."""
+def faust_app(
+    stage: Stage[Any], settings: Settings, bootstrap_servers: str, health: StageHealth, executor: Executor
+) -> faust.App:
+    """The app that runs ``stage`` in ``executor``'s one thread; its id is the consumer group."""
     folder = Path(settings.data_dir) / "faust"
     folder.mkdir(parents=True, exist_ok=True)
     app = faust.App(
@@ -70,10 +72,10 @@ def faust_app(stage: Stage[Any], settings: Settings, bootstrap_servers: str, hea
         await delivered
 
     delivery = TopicDelivery(stage.name, send, settings, health)
-    executor = ThreadPoolExecutor(1, thread_name_prefix=stage.name)
 
     @app.on_partitions_assigned.connect  # type: ignore[untyped-decorator]
     async def _assigned(sender: Any, assigned: Any, **kwargs: Any) -> None:
+        health.partitions = frozenset(tp.partition for tp in assigned)
         health.assigned.set()
 
     @app.agent(app.topic(SOURCES[stage.name].name, key_serializer="raw", value_serializer="raw"), concurrency=1)  # type: ignore[untyped-decorator]
@@ -101,7 +103,7 @@ async def _handle_batch(
     stage: Stage[Any],
     events: list[Any],
     delivery: TopicDelivery,
-    executor: ThreadPoolExecutor,
+    executor: Executor,
     health: StageHealth,
 ) -> None:
     started = time.perf_counter()

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +35,7 @@ class Resources:
 
     settings: Settings
     bootstrap_servers: str
-    view: StatusView
+    view: Callable[[], StatusView]
     vectors: Callable[[], Store[EmbeddedChunk]] | None = None
     graph: Callable[[], Store[Extraction]] | None = None
 
@@ -56,21 +57,21 @@ class Worker:
         await _until_stopped([one.app for one in started], stopping)
         await asyncio.gather(*(asyncio.to_thread(one.mover.stop) for one in started))
         await asyncio.gather(*(one.app.stop() for one in started))
-        for one in started:
-            one.stage.close()
+        await asyncio.gather(*(asyncio.to_thread(one.close) for one in started))
 
     async def _start(self, name: StageName) -> "_Started":
         health, bootstrap_servers = self.healths[name], self.resources.bootstrap_servers
         await asyncio.to_thread(initialise_offsets, bootstrap_servers, group_of(name), SOURCES[name].name)
         stage = await asyncio.to_thread(build_stage, name, self.resources, health)
-        app = faust_app(stage, self.resources.settings, bootstrap_servers, health)
+        executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        app = faust_app(stage, self.resources.settings, bootstrap_servers, health, executor)
         await app.start()
         health.problem = None
         mover = RetryMover(name, bootstrap_servers)
         mover.start()
         start_watchdog(health, bootstrap_servers, stall=self.resources.settings.watchdog.stall)
         log.info("stage-started", stage=name)
-        return _Started(stage, app, mover)
+        return _Started(stage, app, mover, executor)
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,12 @@ class _Started:
     stage: Stage[Any]
     app: Any
     mover: RetryMover
+    executor: ThreadPoolExecutor
+
+    def close(self) -> None:
+        """Close the stage once the batch that may still be in its thread is done."""
+        self.executor.shutdown()
+        self.stage.close()
 
 
 def build_stage(name: StageName, resources: Resources, health: StageHealth) -> Stage[Any]:
@@ -108,7 +115,7 @@ def _chunker(resources: Resources, health: StageHealth) -> Chunker:
         build.build_converter(settings),
         build.build_splitter(settings, build.build_embedder(settings)),
         Blobs(settings.blob_store_url()),
-        resources.view,
+        resources.view(),
         max_input_bytes=settings.conversion.max_input_mb * 1024 * 1024,
         fingerprint=build.fingerprint(settings),
         health=health,

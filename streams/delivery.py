@@ -24,6 +24,7 @@ from streams.stage import Outputs
 # send(topic, key, value, headers) returns when the broker has acknowledged, or raises.
 Send = Callable[[str, bytes | None, bytes | None, Headers], Awaitable[None]]
 
+_MAX_OUTPUT = 2_900_000  # below the topics' limit of 3 MiB, with room for headers
 _MAX_MESSAGE = 2_000
 _MAX_STACKTRACE = 8_000
 
@@ -43,21 +44,15 @@ class TopicDelivery:
         """Send what became of ``records``; their carried headers go along."""
         if len(records) != len(outputs):
             raise AssertionError(f"{self._stage}: {len(outputs)} outputs for {len(records)} records")
-        await asyncio.gather(
-            *(
-                self._send_output(record, output)
-                for record, its_outputs in zip(records, outputs, strict=True)
-                for output in its_outputs
-            )
-        )
-        self._health.progressed()
-        self._breaker.passed(len(records))
-        self._recovered()
-        metrics.RECORDS.labels(self._stage, "delivered").inc(len(records))
+        if records:
+            delivered = await asyncio.gather(*map(self._deliver_one, records, outputs))
+            self._breaker.passed(sum(delivered))
+            self._recovered()
+            metrics.RECORDS.labels(self._stage, "delivered").inc(sum(delivered))
 
     async def fail(self, record: Record, error: PipelineError) -> None:
         """Send to the next retry tier, or to the dead-letter topic."""
-        self._health.progressed()
+        self._recovered()
         delays = self._retry.delays
         if isinstance(error, PermanentError) or record.attempt >= len(delays):
             await self._dead_letter(record, error)
@@ -81,6 +76,7 @@ class TopicDelivery:
             await asyncio.sleep(1.0)
 
     def _recovered(self) -> None:
+        self._health.progressed()
         self._pauses = 0
         self._set_problem(None)
 
@@ -88,8 +84,17 @@ class TopicDelivery:
         self._health.problem = problem
         metrics.STAGE_READY.labels(self._stage).set(self._health.is_ready)
 
-    async def _send_output(self, record: Record, output: BaseModel) -> None:
-        value = output.model_dump_json().encode()
+    async def _deliver_one(self, record: Record, outputs: Outputs) -> bool:
+        """Send what became of one record; whether it could be sent."""
+        values = [output.model_dump_json().encode() for output in outputs]
+        if too_large := [len(value) for value in values if len(value) > _MAX_OUTPUT]:
+            why = f"it becomes a record of {too_large[0]:,} bytes; the limit is {_MAX_OUTPUT:,}: shorten its metadata"
+            await self.fail(record, PermanentError(why))
+            return False
+        await asyncio.gather(*(self._send_output(record, *pair) for pair in zip(outputs, values, strict=True)))
+        return True
+
+    async def _send_output(self, record: Record, output: BaseModel, value: bytes) -> None:
         if isinstance(output, StatusRecord):
             await self._send(STATUS.name, status_key(output), value, carried(record.headers))
         else:

@@ -18,6 +18,7 @@ class StageHealth:
     dead_lettered: int = 0
     retried: int = 0
     progress_at: float = field(default_factory=time.monotonic)
+    partitions: frozenset[int] = frozenset()
     assigned: threading.Event = field(default_factory=threading.Event)
 
     def progressed(self) -> None:

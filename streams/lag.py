@@ -82,8 +82,7 @@ class LagMeter:
         tps = [tp for topic in topics for tp in partitions_of(self._admin, topic)]
         offsets = committed(self._bootstrap_servers, group, tps)  # before the end offsets: lag is never negative
         partitions = [_partition(consumer, group, tp, offsets[tp.topic, tp.partition]) for tp in tps]
-        known = [lag.records for lag in partitions if lag.records is not None]
-        records = sum(known) if known else None
+        records = _total(partitions)
         trend = self._trend(group, sum(lag.committed or 0 for lag in partitions), records or 0)
         members = self._members(group)
         return GroupLag(
@@ -150,6 +149,14 @@ def _age(consumer: Consumer, at: TopicPartition) -> float | None:
         return max(0.0, time.time() - record_of(message).timestamp / 1000)
     finally:
         consumer.unassign()
+
+
+def _total(partitions: Sequence[PartitionLag]) -> int | None:
+    """Unread records; None where the group never committed, or not on a partition that holds something."""
+    unknown = [lag for lag in partitions if lag.committed is None]
+    if len(unknown) == len(partitions) or any(lag.end > 0 for lag in unknown):
+        return None
+    return sum(lag.records or 0 for lag in partitions)
 
 
 def _eta(records: int | None, trend: _Trend | None) -> float | None:

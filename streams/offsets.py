@@ -60,12 +60,23 @@ def initialise_offsets(bootstrap_servers: str, group: str, topic: str, *, timeou
             missing = _missing(admin, bootstrap_servers, group, topic)
             if not missing:
                 return
-            request = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p, 0) for p in missing])
+            request = ConsumerGroupTopicPartitions(group, _starts(bootstrap_servers, topic, missing))
             admin.alter_consumer_group_offsets([request])[group].result(timeout=10)
         except KafkaException as error:  # the coordinator is loading, or another worker has joined and set them
             if time.monotonic() >= deadline:
                 raise TimeoutError(f"offsets of group {group} on {topic} could not be set: {error}") from error
             time.sleep(0.5)
+
+
+def _starts(bootstrap_servers: str, topic: str, partitions: list[int]) -> list[TopicPartition]:
+    """The partitions with the first offset that their logs still have."""
+    consumer = Consumer(client_configuration(bootstrap_servers) | {"group.id": "aegis-reader"})
+    try:
+        tps = [TopicPartition(topic, partition) for partition in partitions]
+        lows = [consumer.get_watermark_offsets(tp, timeout=15, cached=False)[0] for tp in tps]
+        return [TopicPartition(topic, partition, low) for partition, low in zip(partitions, lows, strict=True)]
+    finally:
+        consumer.close()
 
 
 def _missing(admin: AdminClient, bootstrap_servers: str, group: str, topic: str) -> list[int]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from schemas import headers as names
 from schemas.records import StageName
@@ -57,10 +57,19 @@ class RetryMover:
                 self._resume_due()
                 message = self._consumer.poll(0.2)
                 if message is not None and message.error() is None:
-                    self._take(message)
-            except (KafkaException, KafkaError) as error:
-                log.warning("retry-mover", stage=self._stage, error=str(error))
+                    self._take_or_keep(message)
+            except Exception as error:  # whatever it was, the thread goes on: nothing is committed that was not moved
+                log.warning("retry-mover", stage=self._stage, error=repr(error))
                 self._stopping.wait(1.0)
+
+    def _take_or_keep(self, message: Message) -> None:
+        """Move a record; if that fails it is read again, for a later commit must not pass over it."""
+        try:
+            self._take(message)
+        except Exception:
+            record = record_of(message)
+            self._consumer.seek(TopicPartition(record.topic, record.partition, record.offset))
+            raise
 
     def _take(self, message: Message) -> None:
         record = record_of(message)
@@ -78,6 +87,6 @@ class RetryMover:
         now = time.monotonic()
         for (topic, partition), (due, offset) in list(self._paused.items()):
             if due <= now:
-                del self._paused[topic, partition]
                 self._consumer.seek(TopicPartition(topic, partition, offset))
                 self._consumer.resume([TopicPartition(topic, partition)])
+                del self._paused[topic, partition]

@@ -117,15 +117,13 @@ class StatusView:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                messages = self._consumer.consume(500, timeout=0.1)
-            except KafkaException as error:
-                log.warning("status-view", error=str(error))
+                for message in self._consumer.consume(500, timeout=0.1):
+                    if message.error() is None:
+                        self._fold(message.value())
+                self._note_positions()
+            except Exception as error:  # the view must not stop silently: everything that waits on it would hang
+                log.warning("status-view", error=repr(error))
                 self._stopping.wait(1.0)
-                continue
-            for message in messages:
-                if message.error() is None:
-                    self._fold(message.value())
-            self._note_positions()
 
     def _fold(self, value: bytes | str | None) -> None:
         try:

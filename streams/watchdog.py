@@ -35,7 +35,7 @@ def _watch(health: StageHealth, bootstrap_servers: str, stall: float) -> None:
     while True:
         time.sleep(min(_INTERVAL, stall / 2))
         try:
-            oldest = _oldest_stall(consumer, partitions_of(admin, topic), seen)
+            oldest = _oldest_stall(consumer, _watched(health, partitions_of(admin, topic)), seen)
         except (KafkaException, LookupError):
             continue  # a broker that does not answer is not this stage's stall
         if oldest > stall and time.monotonic() - health.progress_at > stall:
@@ -43,9 +43,17 @@ def _watch(health: StageHealth, bootstrap_servers: str, stall: float) -> None:
             os._exit(EXIT_STALLED)
 
 
+def _watched(health: StageHealth, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    """The partitions this process has; all of them while it has none, for then it may have missed its turn."""
+    mine = [tp for tp in partitions if tp.partition in health.partitions]
+    return mine or partitions
+
+
 def _oldest_stall(consumer: Consumer, partitions: list[TopicPartition], seen: dict[int, tuple[int, float]]) -> float:
     """Seconds for which the longest-stalled partition has had lag and an unchanged committed offset."""
     now = time.monotonic()
+    for gone in seen.keys() - {tp.partition for tp in partitions}:
+        del seen[gone]
     for tp in consumer.committed(partitions, timeout=15):
         offset = max(tp.offset, 0)
         has_lag = offset < consumer.get_watermark_offsets(tp, timeout=15, cached=False)[1]

@@ -88,6 +88,15 @@ def test_outputs_go_to_the_stages_topic_with_the_carried_headers_only() -> None:
     assert dict(headers) == {"aegis-correlation-id": b"abc", "traceparent": b"00-1-2-01"}
 
 
+def test_an_output_too_large_for_its_topic_is_dead_lettered_and_the_others_pass() -> None:
+    sent = Sent("embed")
+    small = Mark(document_id="doc", version=1, operation="delete")
+    large = small.model_copy(update={"content_hash": "x" * 3_000_000})
+    asyncio.run(sent.delivery.deliver([document(), document()], [[large], [small]]))
+    assert len(sent.on("aegis.embeddings.v1")) == 1
+    assert "the limit is" in (header(sent.on("aegis.embed.dlq")[0][3], names.ERROR_MESSAGE) or "")
+
+
 @pytest.mark.parametrize(
     ("breaker", "dead", "opens"),
     [

@@ -110,9 +110,7 @@ def test_a_second_process_is_told_that_the_graph_is_in_use(tmp_path: Path) -> No
 @pytest.mark.parametrize("damage", [b"not a database" * 1000, b"LBUG1\x00\x00\x00\x05" + bytes(8000)])
 def test_a_file_of_another_version_is_named(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "graph.lbug").write_bytes(damage)
-    with pytest.raises(
-        PermanentError, match=r"graph\.lbug is not a graph of this version.*publish the documents again"
-    ):
+    with pytest.raises(PermanentError, match=r"graph\.lbug is not a graph of this version.*read its topic again"):
         open_graph(tmp_path, buffer_pool_mb=64)
 
 

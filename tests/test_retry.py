@@ -1,16 +1,19 @@
 """Retry tiers on a real broker: due records come back, those that are not due hold nothing up."""
 
+import os
 import time
 from collections.abc import Callable
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
 from schemas import headers as names
 from schemas.settings import Kafka
-from schemas.topics import SOURCES, dead_letter_topic, retry_topic
+from schemas.topics import SOURCES, dead_letter_topic, retry_group_of, retry_topic
 from streams.dead_letters import DeadLetters, Filter
 from streams.kafka import producer_configuration, read_all, send_now
+from streams.offsets import client_configuration, committed, partitions_of
 from streams.record import Record
 from streams.retry import RetryMover
 from streams.topics import create_topics
@@ -49,6 +52,22 @@ def test_due_records_come_back_byte_identical_while_later_ones_wait(bootstrap_se
     assert moved().keys() == {b"soon", b"other-tier"}
     back = moved()[b"soon"]
     assert (back.attempt, dict(back.headers)["theirs"], back.due_at) == (1, b"\xff", 0)
+
+
+def test_what_cannot_be_moved_is_kept(bootstrap_servers: str) -> None:
+    create_topics(bootstrap_servers, Kafka())
+    producer = Producer(producer_configuration(bootstrap_servers))
+    topic, incompressible = retry_topic("chunk", "5s").name, os.urandom(2_500_000)  # the source takes 2 MiB
+    for value in (incompressible, b"behind it"):
+        send_now(producer, topic, b"same-partition", value, [(names.DUE_AT, b"0")])
+    mover = RetryMover("chunk", bootstrap_servers)
+    mover.start()
+    time.sleep(4)
+    mover.stop()
+    partitions = partitions_of(AdminClient(client_configuration(bootstrap_servers)), topic)
+    offsets = committed(bootstrap_servers, retry_group_of("chunk"), partitions)
+    assert set(offsets.values()) == {None}
+    assert not any(record.key == b"same-partition" for record in read_all(bootstrap_servers, [SOURCES["chunk"].name]))
 
 
 def test_a_stopped_mover_continues_where_it_was(bootstrap_servers: str) -> None:

@@ -131,6 +131,12 @@ def test_an_unknown_setting_is_an_error_at_start(monkeypatch: pytest.MonkeyPatch
         settings_from_environment()
 
 
+def test_a_variable_that_only_begins_like_an_allowed_one_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AEGIS_DATADIR", "/somewhere")
+    with pytest.raises(ValueError, match="AEGIS_DATADIR"):
+        settings_from_environment()
+
+
 def test_a_setting_that_does_not_fit_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AEGIS_KAFKA__PARTITIONS", "many")
     with pytest.raises(ValueError, match=r"kafka\.partitions"):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import pytest
 from confluent_kafka import Producer
 
 from deploy.digest import digests
-from deploy.local.system import System, started
+from deploy.local.broker import free_port
+from deploy.local.supervisor import command_child
+from deploy.local.system import WORKER_STAGES, System, started
 from schemas.records import DocumentRecord
 from schemas.settings import Settings
 from schemas.topics import DOCUMENTS
@@ -241,15 +244,45 @@ def test_starting_again_continues_and_two_orders_give_one_digest(tmp_path: Path)
     names = list(corpus)
     for part in (names[:20], names[20:]):
         _ingest(settings[0], {name: corpus[name] for name in part}, names)
-    _ingest(settings[1], {name: corpus[name] for name in reversed(names)}, names)
+    _ingest(settings[1], {name: corpus[name] for name in reversed(names)}, names, second_worker=True)
     first, second = (digests(one) for one in settings)
     assert first == second
     assert first["vectors"].rows["chunk"] == len(corpus)
     assert first["graph"].rows["entity"] > 0
 
 
-def _ingest(settings: Settings, texts: dict[str, str], names: list[str]) -> None:
-    with started(settings) as system:
+@contextmanager
+def _second_worker(system: System, settings: Settings) -> Iterator[None]:
+    """Another process of the stages that need no store; half of the partitions become its own."""
+    port = free_port()
+    command = [sys.executable, "-m", "deploy.cli", "worker", "--stage", WORKER_STAGES, "--health-port", str(port)]
+    environment = {
+        "AEGIS_DATA_DIR": str(settings.data_dir),
+        "AEGIS_KAFKA__BOOTSTRAP_SERVERS": system.running.bootstrap_servers,
+    }
+    child = command_child("second", command, settings.data_dir / "second.log", environment)
+    child.start()
+    try:
+        deadline = time.monotonic() + 60
+        while "embed" not in _handled(port):
+            assert time.monotonic() < deadline, child.last_words()
+            time.sleep(0.2)
+        yield
+        assert _handled(port)["embed"] > 0, "the second worker got nothing to do"
+    finally:
+        child.stop()
+
+
+def _handled(port: int) -> dict[str, int]:
+    try:
+        response = httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=2)
+    except httpx.HTTPError:
+        return {}
+    return {stage: one["handled"] for stage, one in response.json()["stages"].items()} if response.is_success else {}
+
+
+def _ingest(settings: Settings, texts: dict[str, str], names: list[str], *, second_worker: bool = False) -> None:
+    with started(settings) as system, _second_worker(system, settings) if second_worker else nullcontext():
         system.wait_until_ready()
         with Publisher(system.running.bootstrap_servers, settings) as publisher:
             for name, text in texts.items():

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import httpx
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deploy.commands.documents import files_below, publish_files
@@ -63,8 +64,7 @@ def demo(
     if not files:
         fail(f"no files in {path}")
     folder = Path(tempfile.mkdtemp(prefix="aegis-demo-"))
-    settings = load_settings().model_copy(update={"data_dir": folder})
-    settings = settings.model_copy(update={"api": settings.api.model_copy(update={"port": 0})})
+    settings = _of_its_own(load_settings(), folder)
     seen = Report(corpus=str(path or "shipped"))
     begun = time.monotonic()
     try:
@@ -74,20 +74,38 @@ def demo(
             seen.api_url = system.running.api_url
             questions = question or (_shipped_questions() if path is None else _questions_of(files))
             _show(system, settings, files, questions, seen, timeout=timeout)
+            seen.seconds["all"] = round(time.monotonic() - begun, 1)
+            _write(report, seen)
             if keep:
                 _keep_running(system, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    seen.seconds["all"] = round(time.monotonic() - begun, 1)
+    for problem in seen.problems:
+        err.print(f"[red]✗[/] {escape(problem)}")
+    if seen.problems:
+        raise typer.Exit(1)
+    out.print(f"[green]✓[/] Everything as promised, in {seen.seconds['all']:.0f} s.")
+
+
+def _of_its_own(settings: Settings, folder: Path) -> Settings:
+    """The demo never touches a system that the environment names: its own broker, stores, blobs and port."""
+    return settings.model_copy(
+        update={
+            "data_dir": folder,
+            "blob_url": "",
+            "kafka": settings.kafka.model_copy(update={"bootstrap_servers": ""}),
+            "vectors": settings.vectors.model_copy(update={"url": ""}),
+            "api": settings.api.model_copy(update={"port": 0}),
+            "local": settings.local.model_copy(update={"broker_port": 0}),
+        }
+    )
+
+
+def _write(report: Path | None, seen: Report) -> None:
     if report:
         report.parent.mkdir(parents=True, exist_ok=True)
         with report.open("w") as file:
             print_json(vars(seen), file)
-    for problem in seen.problems:
-        err.print(f"[red]✗[/] {problem}")
-    if seen.problems:
-        raise typer.Exit(1)
-    out.print(f"[green]✓[/] Everything as promised, in {seen.seconds['all']:.0f} s.")
 
 
 def _show(
@@ -177,9 +195,9 @@ def _ask(client: httpx.Client, questions: Sequence[str], seen: Report) -> None:
         found = _search(client, question)
         seen.require(bool(found["hits"]), f"nothing was found for {question!r}")
         seen.answers.append({"question": question, "took_ms": found["took_ms"], "hits": found["hits"][:2]})
-        out.print(f"\n[bold]{question}[/]  [dim]{found['took_ms']:.0f} ms[/]")
+        out.print(f"\n[bold]{escape(question)}[/]  [dim]{found['took_ms']:.0f} ms[/]")
         for hit in found["hits"][:2]:
-            out.print(f"  [dim]{hit['rank']}. {hit['document_id']}[/]")
+            out.print(f"  {hit['rank']}. {hit['document_id']}", style="dim", markup=False)
             out.print(f"     {' '.join(hit['text'].split())[:300]}", markup=False)
 
 

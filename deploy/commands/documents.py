@@ -1,12 +1,16 @@
 """`aegis publish`, `delete`, `status`, `search`: what producers and readers do."""
 
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from glob import has_magic
 from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 import typer
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -36,6 +40,10 @@ def publish(
     files = list(files_below(paths))
     if not files:
         fail(f"no files in {', '.join(map(str, paths))}")
+    if twice := sorted(name for name, count in Counter(name for _, name in files).items() if count > 1):
+        fail(
+            f"several files would be document {twice[0]!r}; publish the folder above them, or one by one with --prefix"
+        )
     with connected() as (settings, running), Publisher(running.bootstrap_servers, settings) as publisher:
         published = publish_files(publisher, files, settings, prefix=prefix)
         publisher.flush()
@@ -93,7 +101,7 @@ def search(
         return
     for hit in response.json()["hits"]:
         where = " › ".join([hit["document_id"], *hit["headings"]])
-        out.print(f"[bold]{hit['rank']}. {where}[/]  [dim]{hit['score']:.4f}[/]")
+        out.print(f"[bold]{hit['rank']}. {escape(where)}[/]  [dim]{hit['score']:.4f}[/]")
         out.print(f"   {' '.join(hit['text'].split())[:300]}\n", markup=False)
 
 
@@ -107,7 +115,16 @@ def files_below(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
         elif path.is_file():
             yield path, path.name
         else:
-            yield from ((file, file.name) for file in sorted(path.parent.glob(path.name)) if file.is_file())
+            root = _root_of(path)
+            for file in sorted(root.glob(path.relative_to(root).as_posix())) if path != root else ():
+                if file.is_file():
+                    yield file, file.relative_to(root).as_posix()
+
+
+def _root_of(pattern: Path) -> Path:
+    """The folder above a glob's first wildcard."""
+    plain = itertools.takewhile(lambda part: not has_magic(part), pattern.parts)
+    return Path(*plain)
 
 
 def publish_files(
@@ -135,7 +152,6 @@ def wait_for(
     settings: Settings,
     published: Sequence[Published],
     *,
-    on_change: Callable[[dict[str, int]], None] = lambda states: None,
     timeout: float = 3600.0,
 ) -> dict[str, int]:
     """Follow documents until each is indexed, deleted or dead-lettered; the number in each state.
@@ -153,7 +169,6 @@ def wait_for(
                 states = states_of(view, published)
                 settled = sum(states.get(state, 0) for state in ("indexed", "deleted", "dead-lettered"))
                 progress.update(task, completed=settled)
-                on_change(states)
                 if settled == len(published):
                     return states
                 if time.monotonic() > deadline:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from deploy.commands.output import AsJson, connected, out, print_json, seconds, table
 from streams.lag import GroupLag, LagMeter
@@ -54,7 +55,7 @@ def _table(groups: list[GroupLag], *, by_partition: bool) -> Table:
                 "–" if group.records_per_second is None else f"{group.records_per_second:.1f}/s",
                 "–" if group.eta_seconds is None else seconds(group.eta_seconds),
                 group.members,
-                f"[{_COLOURS[group.verdict]}]{group.verdict}[/]",
+                Text(group.verdict, style=_COLOURS[group.verdict]),
             )
             for group in groups
         ],

@@ -11,7 +11,9 @@ import typer
 from confluent_kafka import KafkaException
 from pydantic import BaseModel
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from deploy.running import NotRunningError, Running, find
 from processors.errors import PipelineError
@@ -33,7 +35,7 @@ def load_settings() -> Settings:
 
 def fail(message: str, *, status: int = 1) -> NoReturn:
     """Say why on standard error and exit."""
-    err.print(f"[red]aegis:[/] {message}", markup=True)
+    err.print(f"[red]aegis:[/] {escape(message)}")
     raise typer.Exit(status)
 
 
@@ -72,7 +74,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
     for column, cell in zip(made.columns, rows[0] if rows else (), strict=False):
         column.justify = "right" if isinstance(cell, int | float) else "left"
     for row in rows:
-        made.add_row(*("–" if cell is None else str(cell) for cell in row))
+        made.add_row(*(cell if isinstance(cell, Text) else Text("–" if cell is None else str(cell)) for cell in row))
     return made
 
 

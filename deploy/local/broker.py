@@ -78,7 +78,7 @@ class Broker:
         """
         jars = kafka_jars()
         self._prepare_folder()
-        _require_free(self.port)
+        require_free(self.port, what="the broker", setting="AEGIS_LOCAL__BROKER_PORT")
         properties = self._write_configuration()
         command = _java(jars, self.folder)
         if not (self.folder / "log" / "meta.properties").exists():
@@ -158,14 +158,19 @@ def free_port() -> int:
         return port
 
 
-def _require_free(port: int) -> None:
+def require_free(port: int, *, what: str, setting: str) -> None:
+    """Check a port before something is started on it.
+
+    Raises:
+        RuntimeError: It is taken.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise RuntimeError(
-                f"port {port} for the broker is taken; stop what uses it or set AEGIS_LOCAL__BROKER_PORT (0: any free)"
+                f"port {port} for {what} is taken; stop what uses it, or set {setting} (0: any free)"
             ) from error
 
 

@@ -91,9 +91,17 @@ class Supervisor:
                 if child.name not in due:
                     self._note_end(child, due)
                 elif time.monotonic() >= due[child.name]:
-                    del due[child.name]
-                    child.restarts += 1
-                    child.start()
+                    self._restart(child, due)
+
+    def _restart(self, child: Child, due: dict[str, float]) -> None:
+        child.restarts += 1
+        try:
+            child.start()
+        except OSError as error:  # no memory or no processes left: try again
+            log.warning("child-not-started", child=child.name, error=str(error))
+            due[child.name] = time.monotonic() + self._backoff_max
+        else:
+            del due[child.name]
 
     def _note_end(self, child: Child, due: dict[str, float]) -> None:
         status = child.process.returncode if child.process else None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from deploy.local.broker import Broker, free_port
+from deploy.local.broker import Broker, free_port, require_free
 from deploy.local.supervisor import Child, Supervisor, command_child
 from deploy.running import Running, announce, owned
 from schemas.settings import Settings
@@ -87,10 +87,13 @@ def _start_children(folder: Path, servers: str, settings: Settings, broker: Brok
     logs.mkdir(exist_ok=True)
     health_port = free_port()
     api_port = settings.api.port or free_port()
+    require_free(api_port, what="the API", setting="AEGIS_API__PORT")
     environment = {
         "AEGIS_DATA_DIR": str(folder),
         "AEGIS_KAFKA__BOOTSTRAP_SERVERS": servers,
         "AEGIS_API__PORT": str(api_port),
+        "AEGIS_VECTORS__URL": settings.vectors.url,
+        "AEGIS_BLOB_URL": settings.blob_url,
     }
     aegis = [sys.executable, "-m", "deploy.cli"]
     worker = [*aegis, "worker", "--stage", WORKER_STAGES, "--health-port", str(health_port)]

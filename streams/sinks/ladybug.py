@@ -74,7 +74,10 @@ def _opening_error(path: Path, error: RuntimeError) -> PermanentError | Unavaila
 
 
 def _of_another_version(path: Path, reason: str) -> str:
-    return f"{path} is not a graph of this version ({reason}); move it away and publish the documents again"
+    return (
+        f"{path} is not a graph of this version ({reason}); move it away and let its stage read its topic again "
+        "(docs/operations.md)"
+    )
 
 
 def _create_schema(database: ladybug.Database, path: Path) -> None:

@@ -92,13 +92,9 @@ class Cluster:
 
     def lag(self) -> int:
         """Unread records of all stages and retry tiers; a group that never committed counts as far behind."""
-        groups = LagMeter(self.servers).measure(retries=False)
-        retries = LagMeter(self.servers).measure(retries=True)[len(STAGES) :]
-        unread = [group.records if group.records is not None else 10**9 for group in groups]
-        waiting = [
-            part.end if part.committed is None else part.records or 0 for group in retries for part in group.partitions
-        ]
-        return sum(unread) + sum(waiting)
+        groups = LagMeter(self.servers).measure(retries=True)
+        parts = [part for group in groups for part in group.partitions]
+        return sum(part.end if part.committed is None else part.records or 0 for part in parts)
 
     def wait_for_no_lag(self, *, timeout: float) -> int:
         """Wait until nothing is left to read; the lag that is left."""

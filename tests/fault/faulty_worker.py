@@ -20,6 +20,8 @@ from streams.sinks.index import Store
 REFUSING = "store-refuses-writes"
 TRANSIENT = "embedding-fails"
 STUBBED = "embedding-is-stubbed"
+REFUSED = "a-write-was-refused"
+FAILED = "an-embedding-failed"
 MARKER = "Wobbly"
 
 
@@ -32,6 +34,7 @@ class RefusingStore:
 
     def __getattr__(self, name: str) -> Any:
         if name in ("write", "make_live", "erase") and self._flag.exists():
+            self._flag.with_name(REFUSED).touch()
             raise UnavailableError("the store refuses writes (injected)")
         return getattr(self._store, name)
 
@@ -42,6 +45,7 @@ def fail_on_marker(flag: Path) -> None:
 
     def failing(self: Embedder, texts: Sequence[str]) -> Any:
         if flag.exists() and any(MARKER in text for text in texts):
+            flag.with_name(FAILED).touch()
             raise TransientError("embedding failed (injected)")
         return embed(self, texts)
 

@@ -14,7 +14,7 @@ from schemas.topics import DOCUMENTS
 from streams.kafka import producer_configuration
 from streams.publisher import Publisher
 from tests.fault.cluster import Cluster
-from tests.fault.faulty_worker import MARKER, REFUSING, TRANSIENT
+from tests.fault.faulty_worker import FAILED, MARKER, REFUSED, REFUSING, TRANSIENT
 
 _PEOPLE = ("Ada Lovelace", "Grace Hopper", "Alan Turing", "Jay Kreps", "Margaret Hamilton", "Linus Torvalds")
 _PLACES = ("Bletchley Park", "Bell Labs", "CERN in Geneva", "New York City", "ETH Zurich", "Mountain View")
@@ -26,6 +26,8 @@ class Expected:
 
     texts: dict[str, str | None] = field(default_factory=dict)
     dead: set[str] = field(default_factory=set)
+    traces: set[str] = field(default_factory=set)  # flags that the faulty workers raise once they have failed
+    restarts: int = 0  # processes that must have been started again, or the harm was none
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,12 @@ def text_of(number: int, version: int) -> str:
 
 def kill_every_stage(cluster: Cluster, publisher: Publisher, load: Load) -> Expected:
     """kill -9 of each stage's process in mid-load, ten times in turn."""
-    return _while_publishing(cluster, publisher, load, lambda: _signal_in_turn(cluster, 10, signal.SIGKILL, load))
+    return _ended_in_turn(cluster, publisher, load, 10, signal.SIGKILL)
 
 
 def terminate_every_stage(cluster: Cluster, publisher: Publisher, load: Load) -> Expected:
     """SIGTERM to each stage's process in mid-load."""
-    return _while_publishing(cluster, publisher, load, lambda: _signal_in_turn(cluster, 5, signal.SIGTERM, load))
+    return _ended_in_turn(cluster, publisher, load, 5, signal.SIGTERM)
 
 
 def broker_restart(cluster: Cluster, publisher: Publisher, load: Load) -> Expected:
@@ -91,7 +93,9 @@ def store_refuses(cluster: Cluster, publisher: Publisher, load: Load) -> Expecte
         time.sleep(20)
         flag.unlink()
 
-    return _while_publishing(cluster, publisher, load, harm)
+    expected = _while_publishing(cluster, publisher, load, harm)
+    expected.traces.add(REFUSED)
+    return expected
 
 
 def poison(cluster: Cluster, publisher: Publisher, load: Load) -> Expected:
@@ -130,7 +134,8 @@ def duplicate_delivery(cluster: Cluster, publisher: Publisher, load: Load) -> Ex
         publisher.delete(f"doc-{number}")
         expected.texts[f"doc-{number}"] = None
     publisher.flush()
-    cluster.wait_for_no_lag(timeout=300)
+    if cluster.wait_for_no_lag(timeout=300):
+        raise TimeoutError("the first delivery is not done")
     cluster.stop_workers()
     cluster.rewind()
     cluster.restart_workers()
@@ -140,7 +145,7 @@ def duplicate_delivery(cluster: Cluster, publisher: Publisher, load: Load) -> Ex
 def delete_against_retry(cluster: Cluster, publisher: Publisher, load: Load) -> Expected:
     """Documents are deleted while their chunks wait in a retry topic."""
     (cluster.flags / TRANSIENT).touch()
-    expected = Expected()
+    expected = Expected(traces={FAILED})
     for number in range(load.documents):
         shaky = number % 4 == 0
         text = text_of(number, 1) + (f" {MARKER}." if shaky else "")
@@ -159,7 +164,7 @@ def delete_against_retry(cluster: Cluster, publisher: Publisher, load: Load) -> 
 def update_against_update(cluster: Cluster, publisher: Publisher, load: Load) -> Expected:
     """Old revisions arrive after newer ones: from a retry topic, out of order, and with equal versions."""
     (cluster.flags / TRANSIENT).touch()
-    expected = Expected()
+    expected = Expected(traces={FAILED})
 
     def put(number: int, text: str, version: int | None = None) -> None:
         publisher.publish(DocumentRecord(document_id=f"doc-{number}", text=text, version=version))
@@ -228,8 +233,14 @@ def _while_publishing(cluster: Cluster, publisher: Publisher, load: Load, harm: 
     return expected
 
 
-def _signal_in_turn(cluster: Cluster, times: int, number: int, load: Load) -> None:
-    pause = max(1.0, load.documents / load.pace / times)
-    for turn in range(times):
-        time.sleep(pause)
-        cluster.kill(STAGES[turn % len(STAGES)], number)
+def _ended_in_turn(cluster: Cluster, publisher: Publisher, load: Load, times: int, number: int) -> Expected:
+    """Publish while the stages' processes are sent a signal in turn."""
+
+    def harm() -> None:
+        for turn in range(times):
+            time.sleep(max(1.0, load.documents / load.pace / times))
+            cluster.kill(STAGES[turn % len(STAGES)], number)
+
+    expected = _while_publishing(cluster, publisher, load, harm)
+    expected.restarts = times
+    return expected

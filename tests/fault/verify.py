@@ -25,6 +25,7 @@ class Verdict:
     missing_dead_letters: int = 0
     orphans: int = 0
     restarts: int = 0
+    harmless: int = 0  # a fault that was to be and was not
     seconds: float = 0.0
 
     @property
@@ -44,6 +45,8 @@ def verify(cluster: Cluster, expected: Expected, verdict: Verdict) -> Verdict:
     verdict.missing_dead_letters = len(expected.dead - letters.keys())
     verdict.unexpected_dead_letters = len(letters.keys() - expected.dead)
     verdict.restarts = sum(child.restarts for child in cluster.children.values())
+    verdict.harmless = sum(not (cluster.flags / trace).exists() for trace in expected.traces)
+    verdict.harmless += verdict.restarts < expected.restarts
     cluster.stop_workers()
     held = _vector_texts(cluster.settings, verdict)
     graphed = _graph_texts(cluster.settings, verdict)
