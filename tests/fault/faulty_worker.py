@@ -18,6 +18,7 @@ from schemas.settings import settings_from_environment
 from streams.sinks.index import Store
 
 REFUSING = "store-refuses-writes"
+GRAPH_REFUSING = "graph-refuses-writes"
 TRANSIENT = "embedding-fails"
 STUBBED = "embedding-is-stubbed"
 REFUSED = "a-write-was-refused"
@@ -26,15 +27,15 @@ MARKER = "Wobbly"
 
 
 class RefusingStore:
-    """The real store, refusing every write while the flag is there."""
+    """The real store, refusing every write while one of the flags is there."""
 
-    def __init__(self, store: Store[Any], flag: Path) -> None:
+    def __init__(self, store: Store[Any], *flags: Path) -> None:
         self._store = store
-        self._flag = flag
+        self._flags = flags
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("write", "make_live", "erase") and self._flag.exists():
-            self._flag.with_name(REFUSED).touch()
+        if name in ("write", "make_live", "erase") and any(flag.exists() for flag in self._flags):
+            self._flags[0].with_name(REFUSED).touch()
             raise UnavailableError("the store refuses writes (injected)")
         return getattr(self._store, name)
 
@@ -76,7 +77,7 @@ def main(stages: str, port: str, flags: str) -> None:
         [stage for stage in STAGES if stage in stages.split(",")],
         health_port=int(port),
         vectors=lambda: RefusingStore(open_vectors(settings).store, refusing),
-        graph=lambda: RefusingStore(open_graph_store(settings), refusing),
+        graph=lambda: RefusingStore(open_graph_store(settings), refusing, Path(flags) / GRAPH_REFUSING),
     )
 
 

@@ -13,8 +13,9 @@ from schemas.records import STAGES, DocumentRecord, StageName
 from schemas.topics import DOCUMENTS
 from streams.kafka import producer_configuration
 from streams.publisher import Publisher
+from streams.status import StatusView
 from tests.fault.cluster import Cluster
-from tests.fault.faulty_worker import FAILED, MARKER, REFUSED, REFUSING, TRANSIENT
+from tests.fault.faulty_worker import FAILED, GRAPH_REFUSING, MARKER, REFUSED, REFUSING, TRANSIENT
 
 _PEOPLE = ("Ada Lovelace", "Grace Hopper", "Alan Turing", "Jay Kreps", "Margaret Hamilton", "Linus Torvalds")
 _PLACES = ("Bletchley Park", "Bell Labs", "CERN in Geneva", "New York City", "ETH Zurich", "Mountain View")
@@ -95,6 +96,27 @@ def store_refuses(cluster: Cluster, publisher: Publisher, load: Load) -> Expecte
 
     expected = _while_publishing(cluster, publisher, load, harm)
     expected.traces.add(REFUSED)
+    return expected
+
+
+def graph_refuses(cluster: Cluster, publisher: Publisher, load: Load) -> Expected:
+    """The graph refuses writes for as long as it takes until every document is searchable without it."""
+    flag = cluster.flags / GRAPH_REFUSING
+    flag.touch()
+    expected = Expected(traces={REFUSED})
+    published = []
+    for number in range(load.documents):
+        expected.texts[f"doc-{number}"] = text_of(number, 1)
+        published.append(publisher.publish(DocumentRecord(document_id=f"doc-{number}", text=text_of(number, 1))))
+    publisher.flush()
+    view = StatusView(cluster.servers, max_documents=load.documents + 1000)
+    view.start()
+    if not all(view.wait_until_searchable(one.document_id, one.version, timeout=300) for one in published):
+        raise TimeoutError("vectors waited for the graph")
+    if view.counts().get("indexed", 0):
+        raise AssertionError("the graph was to refuse, but has indexed")
+    view.stop()
+    flag.unlink()
     return expected
 
 
@@ -198,6 +220,7 @@ SCENARIOS: dict[str, Scenario] = {
     "broker stops for 15 s": broker_restart,
     "second worker joins and leaves": second_worker,
     "stores refuse writes for 20 s": store_refuses,
+    "graph refuses, vectors go on": graph_refuses,
     "2 % poison": poison,
     "whole topics delivered twice": duplicate_delivery,
     "delete against a retry": delete_against_retry,
