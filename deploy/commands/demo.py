@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -64,6 +66,7 @@ def demo(
     if not files:
         fail(f"no files in {path}")
     folder = Path(tempfile.mkdtemp(prefix="aegis-demo-"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # leave the way that cleans up
     settings = _of_its_own(load_settings(), folder)
     seen = Report(corpus=str(path or "shipped"))
     begun = time.monotonic()

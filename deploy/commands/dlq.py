@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Annotated
 
 import typer
@@ -79,12 +78,11 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Send dead letters back to the stage they failed in."""
+    which = _some(_filter(ids, stage, error_class, error, document, since, until), every=every)
     with connected() as (_, running):
-        which = _some(_filter(ids, stage, error_class, error, document, since, until), every=every)
         letters = DeadLetters(running.bootstrap_servers)
         found = letters.find(which, limit=limit)
-        if not dry_run:
-            _follow(letters.replay(which, rate=rate, limit=limit), "Replaying", len(found))
+        _follow(letters.replay(which, rate=rate, limit=limit), "Replaying", len(found), dry_run=dry_run)
     _print(found, as_json=as_json, verb="would be replayed" if dry_run else "replayed")
 
 
@@ -103,12 +101,11 @@ def drop(
     as_json: AsJson = False,
 ) -> None:
     """Give dead letters up for good."""
+    which = _some(_filter(ids, stage, error_class, error, document, since, until), every=every)
     with connected() as (_, running):
-        which = _some(_filter(ids, stage, error_class, error, document, since, until), every=every)
         letters = DeadLetters(running.bootstrap_servers)
         found = letters.find(which, limit=limit)
-        if not dry_run:
-            _follow(letters.drop(which, limit=limit), "Dropping", len(found))
+        _follow(letters.drop(which, limit=limit), "Dropping", len(found), dry_run=dry_run)
     _print(found, as_json=as_json, verb="would be dropped" if dry_run else "dropped")
 
 
@@ -161,10 +158,13 @@ def _some(which: Filter, *, every: bool) -> Filter:
     return which
 
 
-def _follow(letters: Iterator[DeadLetter], what: str, total: int) -> None:
+def _follow(letters: Iterator[DeadLetter], what: str, total: int, *, dry_run: bool) -> None:
+    """Resolve the letters, which happens as they are iterated over; a dry run leaves them alone."""
+    if dry_run:
+        return
     with progress_bar("dead letters") as progress:
         task = progress.add_task(what, total=total)
-        for _ in islice(letters, None):
+        for _ in letters:
             progress.advance(task)
 
 
