@@ -15,11 +15,10 @@ from jsonschema import Draft202012Validator
 from tests.api_server import Stack, serving
 
 if TYPE_CHECKING:  # read by mypy: what deploy will hand in fits the ports
-    from processors.bm25 import Bm25Encoder
-
     from api.ports import Ports
     from api.retrievers.edge import EdgeRetriever
     from api.retrievers.qdrant import QdrantRetriever
+    from processors.bm25 import Bm25Encoder
     from processors.embed import Embedder
     from streams.health import StageHealth
     from streams.lag import LagMeter
