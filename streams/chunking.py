@@ -101,12 +101,18 @@ class Chunker:
     def _know_what_others_did(self) -> None:
         """After partitions came from another worker: read its last statuses before trusting the view."""
         if self._health.assigned.is_set():
-            self._health.assigned.clear()
+            self._health.assigned.clear()  # first: another assignment may come meanwhile
             try:
-                self._view.catch_up()
-            except (TimeoutError, KafkaException) as error:
+                self._catch_up()
+            except UnavailableError:
                 self._health.assigned.set()
-                raise UnavailableError(f"the status topic cannot be read: {error}") from error
+                raise
+
+    def _catch_up(self) -> None:
+        try:
+            self._view.catch_up()
+        except (TimeoutError, KafkaException) as error:
+            raise UnavailableError(f"the status topic cannot be read: {error}") from error
 
     def _outputs(self, request: Request) -> list[BaseModel]:
         status = self._view.get(request.document_id)
@@ -117,6 +123,9 @@ class Chunker:
             return [_mark(request, "delete"), _status(request, "deleted")]
         content = self._content(document)
         digest = self._hash(content, document)
+        if status is not None and "chunk" in status.stages and status.stages["chunk"].content_hash == digest:
+            self._catch_up()  # the same again: whether both stores hold it may be known a moment later
+            status = self._view.get(request.document_id)
         if status is not None and status.is_indexed_as(digest):
             count = status.stages["chunk"].chunk_count or 0
             return [_mark(request, "touch", digest, count), _status(request, "unchanged", digest, count)]

@@ -97,11 +97,13 @@ class StatusView:
                     return
 
     def catch_up(self, *, timeout: float = 60.0) -> None:
-        """Wait until everything that is in the topic now has been folded in.
+        """Wait until everything that is in the topic now has been folded in; nothing to wait for before ``start``.
 
         Raises:
             TimeoutError: It has not been in time.
         """
+        if not self._thread.is_alive():
+            return
         consumer = reader(self._bootstrap_servers)
         try:
             admin = AdminClient(client_configuration(self._bootstrap_servers))

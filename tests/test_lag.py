@@ -7,7 +7,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartiti
 from confluent_kafka.admin import AdminClient
 
 from schemas.settings import Kafka
-from schemas.topics import DOCUMENTS, group_of
+from schemas.topics import DOCUMENTS, SOURCES, group_of
 from streams.kafka import producer_configuration
 from streams.lag import LagMeter, _Trend, _verdict
 from streams.offsets import client_configuration, initialise_offsets
@@ -19,28 +19,29 @@ pytestmark = pytest.mark.integration
 def test_lag_is_unknown_then_counted_then_aged(bootstrap_servers: str) -> None:
     create_topics(bootstrap_servers, Kafka())
     assert verify_topics(bootstrap_servers) == []
-    group, topic = group_of("chunk"), DOCUMENTS.name
+    group, topic = group_of("index-vectors"), SOURCES["index-vectors"].name
     admin = AdminClient(client_configuration(bootstrap_servers))
     meter = LagMeter(bootstrap_servers)
-    (before,) = meter.measure(["chunk"])
+    (before,) = meter.measure(["index-vectors"])
     assert (before.records, before.seconds, before.verdict) == (None, None, "UNKNOWN")
 
+    already = sum(part.end for part in before.partitions)
     producer = Producer(producer_configuration(bootstrap_servers))
     an_hour_ago = int((time.time() - 3600) * 1000)
     for number in range(100):
         producer.produce(topic, key=str(number).encode(), value=b"x", timestamp=an_hour_ago)
     producer.flush()
     initialise_offsets(bootstrap_servers, group, topic)
-    (behind,) = meter.measure(["chunk"])
-    assert behind.records == 100
+    (behind,) = meter.measure(["index-vectors"])
+    assert behind.records == already + 100
     assert behind.verdict == "STOP"
     assert behind.seconds == pytest.approx(3600, abs=60)
-    assert sum(part.records or 0 for part in behind.partitions) == 100
+    assert sum(part.records or 0 for part in behind.partitions) == already + 100
 
     ends = [TopicPartition(topic, part.partition, part.end) for part in behind.partitions]
     admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, ends)])[group].result()
     time.sleep(0.3)
-    (drained,) = meter.measure(["chunk"])
+    (drained,) = meter.measure(["index-vectors"])
     assert (drained.records, drained.seconds, drained.eta_seconds, drained.verdict) == (0, 0.0, 0.0, "OK")
     assert drained.records_per_second is not None
     assert drained.records_per_second > 0
