@@ -35,7 +35,7 @@ _BATCH = 128
 
 
 def main(
-    documents: Annotated[int, typer.Option(help="Real documents for the comparison.")] = 250,
+    documents: Annotated[int, typer.Option(help="Real documents for the comparison.")] = 750,
     singles: Annotated[int, typer.Option(help="Single documents on an idle system.")] = 50,
     small: Annotated[int, typer.Option(help="Small documents for the flatness figure; 0 leaves it out.")] = 20_000,
     report: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
@@ -58,12 +58,13 @@ def main(
 
 
 def corpus(count: int) -> dict[str, str]:
-    """Plain-text articles, by name."""
+    """Plain-text articles by name; beyond what there are, again with another last line."""
     folder = Path(os.environ.get("AEGIS_DATA", "../shared/data")) / "demo_corpus" / "wikipedia_redocred_txt"
-    texts = {file.name: file.read_text() for file in sorted(folder.glob("*.txt"))[:count]}
-    if not texts:
+    files = sorted(folder.glob("*.txt"))
+    if not files:
         raise SystemExit(f"no articles in {folder}; set AEGIS_DATA")
-    return texts
+    rounds = [(copy, file) for copy in range(-(-count // len(files))) for file in files]
+    return {f"{copy}/{file.name}": f"{file.read_text()}\n\nCopy {copy}." for copy, file in rounds[:count]}
 
 
 def plain_loop(texts: dict[str, str], folder: Path) -> dict[str, Any]:
@@ -104,7 +105,8 @@ def through_kafka(texts: dict[str, str], folder: Path, singles: int) -> dict[str
         view = StatusView(servers, max_documents=100_000)
         view.start()
         with Publisher(servers, settings) as publisher:
-            _publish_and_wait(publisher, view, {"warm-up": "A first document warms every stage up."})
+            warm_up = {f"warm-up/{name}": text for name, text in list(texts.items())[:60]}
+            _publish_and_wait(publisher, view, warm_up)  # the broker's Java compiles while it is new
             begun = time.perf_counter()
             chunks = _publish_and_wait(publisher, view, texts)
             seconds = time.perf_counter() - begun
@@ -180,7 +182,7 @@ def _publish_and_wait(publisher: Publisher, view: StatusView, texts: dict[str, s
             raise SystemExit("a document was dead-lettered; the figures would mean nothing")
         if all(status is not None and status.state == "indexed" for status in statuses):
             return sum(status.stages["chunk"].chunk_count or 0 for status in statuses if status is not None)
-        time.sleep(0.02)
+        time.sleep(0.1)  # looking must not cost what it looks at
 
 
 def _searchable_after(publisher: Publisher, view: StatusView, number: int) -> float:
