@@ -63,6 +63,11 @@ class DocumentStatus(BaseModel):
             return self
         return DocumentStatus(document_id=self.document_id, stages=self.stages | {record.stage: record})
 
+    def was_chunked_as(self, content_hash: str) -> bool:
+        """Whether this content is the last that the chunk stage has let through."""
+        chunked = self.stages.get("chunk")
+        return chunked is not None and chunked.content_hash == content_hash
+
     def is_indexed_as(self, content_hash: str) -> bool:
         """Whether both stores hold exactly this content as the newest revision."""
         stages: tuple[StageName, ...] = ("chunk", "index-vectors", "index-graph")

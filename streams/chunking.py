@@ -123,8 +123,8 @@ class Chunker:
             return [_mark(request, "delete"), _status(request, "deleted")]
         content = self._content(document)
         digest = self._hash(content, document)
-        if status is not None and "chunk" in status.stages and status.stages["chunk"].content_hash == digest:
-            self._catch_up()  # the same again: whether both stores hold it may be known a moment later
+        if status is not None and status.was_chunked_as(digest) and not status.is_indexed_as(digest):
+            self._catch_up()  # the same again: that both stores hold it may be known a moment later
             status = self._view.get(request.document_id)
         if status is not None and status.is_indexed_as(digest):
             count = status.stages["chunk"].chunk_count or 0
