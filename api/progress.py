@@ -11,11 +11,10 @@ import anyio
 from anyio import to_thread
 
 from api.ports import StatusView
-from schemas.status import DocumentStatus
+from schemas.status import SETTLED, DocumentStatus
 
 _SEARCHABLE_INTERVAL = 0.05
 _CHANGES_INTERVAL = 0.2
-_SETTLED = ("indexed", "deleted", "dead-lettered")
 
 
 async def look(view: StatusView, document_id: str) -> DocumentStatus | None:
@@ -54,4 +53,4 @@ async def changes(
 
 def is_settled(status: DocumentStatus, version: int) -> bool:
     """Whether nothing more will happen to the document on its own, at that version or a newer one."""
-    return status.state in _SETTLED and status.revision.version >= version
+    return status.state in SETTLED and status.revision.version >= version

@@ -9,6 +9,7 @@ from schemas.records import Revision, StageName, StatusRecord
 
 DocumentState = Literal["processing", "searchable", "indexed", "deleted", "retrying", "dead-lettered"]
 
+SETTLED = ("indexed", "deleted", "dead-lettered")  # nothing more happens to a revision by itself
 _DONE = ("indexed", "deleted")
 
 
@@ -34,7 +35,7 @@ class DocumentStatus(BaseModel):
     def state(self) -> DocumentState:
         """One word: how far both indexes are, else why not."""
         vectors, graph = self._state_of("index-vectors"), self._state_of("index-graph")
-        if vectors == graph and vectors in ("indexed", "deleted"):
+        if vectors == graph and vectors in _DONE:
             return "indexed" if vectors == "indexed" else "deleted"
         failed = {record.state for record in self._failures()}
         if "dead-lettered" in failed:
@@ -47,7 +48,7 @@ class DocumentStatus(BaseModel):
     def searchable_version(self) -> int:
         """The newest version whose vectors answer (or whose removal is done); -1 before the first."""
         record = self.stages.get("index-vectors")
-        return record.version if record and record.state in ("indexed", "deleted") else -1
+        return record.version if record and record.state in _DONE else -1
 
     @cached_property
     def error(self) -> str | None:

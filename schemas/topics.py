@@ -14,12 +14,11 @@ _COMPACTED = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.2", "
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic and how it is created. ``partitions=0`` means the setting ``kafka.partitions``."""
+    """A topic and how it is created; all have as many partitions as the setting ``kafka.partitions`` says."""
 
     name: str
     description: str
     config: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType(_CONFIG))
-    partitions: int = 0
 
 
 DOCUMENTS = Topic(

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +19,7 @@ from streams.blobs import Blobs
 from streams.decode import decoded
 from streams.health import StageHealth
 from streams.record import Record
+from streams.reports import status_of
 from streams.stage import Outputs, PartialError, Stage
 from streams.status import StatusView
 
@@ -184,13 +184,4 @@ def _mark(request: Request, operation: Literal["delete", "touch"], digest: str |
 
 
 def _status(request: Request, state: State, digest: str | None = None, count: int | None = None) -> StatusRecord:
-    return StatusRecord(
-        document_id=request.document_id,
-        version=request.revision.version,
-        sequence=request.revision.sequence,
-        stage="chunk",
-        state=state,
-        at=time.time(),
-        chunk_count=count,
-        content_hash=digest,
-    )
+    return status_of(request.document_id, request.revision, "chunk", state, chunk_count=count, content_hash=digest)

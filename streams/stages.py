@@ -1,6 +1,5 @@
 """The stages after ``streams.chunking``, in the order a document meets them."""
 
-import time
 from collections.abc import Sequence
 
 from processors.embed import Embedder
@@ -19,6 +18,7 @@ from schemas.records import (
 )
 from schemas.settings import Settings
 from streams.decode import decoder
+from streams.reports import status_of
 from streams.sinks.index import Store, index
 from streams.stage import Outputs, Stage
 
@@ -84,15 +84,5 @@ def _progress(chunk: Chunk, stage: StageName, state: State) -> list[StatusRecord
     """A status with a document's last chunk: the chunks of a document pass a stage in order."""
     if chunk.chunk_index + 1 < chunk.chunk_count:
         return []
-    return [
-        StatusRecord(
-            document_id=chunk.document_id,
-            version=chunk.version,
-            sequence=chunk.sequence,
-            stage=stage,
-            state=state,
-            at=time.time(),
-            chunk_count=chunk.chunk_count,
-            content_hash=chunk.content_hash,
-        )
-    ]
+    count, digest = chunk.chunk_count, chunk.content_hash
+    return [status_of(chunk.document_id, chunk.revision, stage, state, chunk_count=count, content_hash=digest)]

@@ -1,9 +1,7 @@
 """The status view: the compacted status topic folded into memory, bounded, in every process that needs it."""
 
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Iterator
 
 import structlog
 from confluent_kafka import KafkaException, TopicPartition
@@ -82,19 +80,6 @@ class StatusView:
 
         with self._changed:
             return self._changed.wait_for(is_searchable, timeout)
-
-    def changes(self, document_id: str, *, timeout: float) -> Iterator[DocumentStatus]:
-        """Each new status of a document until it is settled or ``timeout`` seconds pass."""
-        deadline, last = time.monotonic() + timeout, None
-        while (left := deadline - time.monotonic()) > 0:
-            with self._changed:
-                self._changed.wait_for(lambda seen=last: self._documents.get(document_id) != seen, left)  # type: ignore[misc]
-                status = self._documents.get(document_id)
-            if status is not None and status != last:
-                last = status
-                yield status
-                if status.state in ("indexed", "deleted", "dead-lettered"):
-                    return
 
     def catch_up(self, *, timeout: float = 60.0) -> None:
         """Wait until everything that is in the topic now has been folded in; nothing to wait for before ``start``.

@@ -17,9 +17,7 @@ def create_topics(bootstrap_servers: str, settings: Kafka) -> list[str]:
     admin = AdminClient(client_configuration(bootstrap_servers))
     existing = admin.list_topics(timeout=30).topics
     missing = [
-        NewTopic(
-            topic.name, topic.partitions or settings.partitions, settings.replication_factor, config=dict(topic.config)
-        )
+        NewTopic(topic.name, settings.partitions, settings.replication_factor, config=dict(topic.config))
         for topic in ALL
         if topic.name not in existing
     ]

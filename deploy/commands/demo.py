@@ -16,12 +16,12 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deploy.commands.documents import files_below, publish_files
+from deploy.commands.documents import files_below, publish_files, states_of
 from deploy.commands.output import err, fail, load_settings, out, print_json, reported, table
 from deploy.local.system import System, started
 from schemas.records import STAGES, DocumentRecord, StageName
 from schemas.settings import Settings
-from schemas.status import DocumentStatus
+from schemas.status import SETTLED, DocumentStatus
 from streams.dead_letters import DeadLetters
 from streams.lag import LagMeter
 from streams.publisher import Published, Publisher
@@ -29,7 +29,6 @@ from streams.status import StatusView
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 QUESTIONS = CORPUS.with_name("corpus_questions.json")
-_FINAL = ("indexed", "deleted", "dead-lettered")
 
 
 @dataclass
@@ -152,7 +151,7 @@ def _ingest(
     seen.published = len(published)
     seen.states = _follow(view, published, timeout=timeout)
     seen.seconds["ingest"] = round(time.monotonic() - begun, 1)
-    ended = sum(seen.states.get(state, 0) for state in _FINAL)
+    ended = sum(seen.states.get(state, 0) for state in SETTLED)
     seen.require(ended == len(files), f"{len(files)} files, but only {ended} indexed or dead-lettered: {seen.states}")
     words = ", ".join(f"{count} {state}" for state, count in seen.states.items())
     out.print(f"\n[bold]{len(published)} documents[/] in {seen.seconds['ingest']} s: {words}")
@@ -169,9 +168,9 @@ def _follow(view: StatusView, published: Sequence[Published], *, timeout: float)
             known = [one for one in statuses if one is not None]
             for stage, bar in bars.items():
                 progress.update(bar, completed=sum(_has_passed(status, stage) for status in known))
-            states = [status.state for status in known] + ["processing"] * (len(published) - len(known))
-            if all(state in _FINAL for state in states) or time.monotonic() > deadline:
-                return {state: states.count(state) for state in sorted(set(states))}
+            states = states_of(view, published)
+            if states.keys() <= set(SETTLED) or time.monotonic() > deadline:
+                return states
             time.sleep(max(0.2, len(published) / 500))  # looking must not cost what it looks at
 
 
@@ -229,7 +228,7 @@ def _settled(view: StatusView, one: Published, *, timeout: float = 60.0) -> bool
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         known = view.get(one.document_id)
-        if known and known.revision.version >= one.version and known.state in _FINAL:
+        if known and known.revision.version >= one.version and known.state in SETTLED:
             return True
         time.sleep(0.05)
     return False

@@ -26,6 +26,7 @@ from rich.text import Text
 from deploy.commands.output import AsJson, connected, err, fail, out, print_json, table
 from processors.media_types import media_type_of
 from schemas.settings import Settings
+from schemas.status import SETTLED
 from streams.publisher import Published, Publisher
 from streams.status import StatusView
 
@@ -167,7 +168,7 @@ def wait_for(
             task = progress.add_task("Indexing", total=len(published))
             while True:
                 states = states_of(view, published)
-                settled = sum(states.get(state, 0) for state in ("indexed", "deleted", "dead-lettered"))
+                settled = sum(states.get(state, 0) for state in SETTLED)
                 progress.update(task, completed=settled)
                 if settled == len(published):
                     return states

@@ -2,6 +2,8 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -61,15 +63,13 @@ def api() -> None:
         run_api(settings, settings.kafka.bootstrap_servers)
 
 
-class _unusable:
+@contextmanager
+def _unusable() -> Iterator[None]:
     """What no restart mends ends the process with the status that tells the supervisor so."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ValueError | PermanentError | LookupError):
-            fail(str(error), status=EXIT_UNUSABLE)
+    try:
+        yield
+    except (ValueError, PermanentError, LookupError) as error:
+        fail(str(error), status=EXIT_UNUSABLE)
 
 
 def _ready_settings() -> Settings:

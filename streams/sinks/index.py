@@ -6,13 +6,13 @@ there; then they go live and every other revision of the document is removed. Ea
 crash between any two of them is mended by the records being delivered again.
 """
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 from processors.errors import TransientError
-from schemas.records import Chunk, EmbeddedChunk, Extraction, Mark, Revision, StageName, StatusRecord
+from schemas.records import Chunk, EmbeddedChunk, Extraction, Mark, Revision, StageName, State, StatusRecord
+from streams.reports import status_of
 
 Item = TypeVar("Item", EmbeddedChunk, Extraction)
 Item_contra = TypeVar("Item_contra", EmbeddedChunk, Extraction, contravariant=True)
@@ -168,13 +168,6 @@ def _document_id(record: Item | Mark) -> str:
 
 
 def _status(stage: StageName, document_id: str, head: Head) -> StatusRecord:
-    return StatusRecord(
-        document_id=document_id,
-        version=head.latest.version,
-        sequence=head.latest.sequence,
-        stage=stage,
-        state="deleted" if head.deleted else "indexed",
-        at=time.time(),
-        chunk_count=head.chunk_count,
-        content_hash=head.content_hash,
-    )
+    state: State = "deleted" if head.deleted else "indexed"
+    count, digest = head.chunk_count, head.content_hash
+    return status_of(document_id, head.latest, stage, state, chunk_count=count, content_hash=digest)
