@@ -17,6 +17,7 @@ from qdrant_client import QdrantClient
 from api.retrievers.edge import EdgeRetriever
 from api.retrievers.hits import DocumentState, Hit, Retriever
 from processors.errors import PermanentError, UnavailableError
+from processors.fuse import BM25_WEIGHT
 from schemas.records import EmbeddedChunk, Revision
 from schemas.storage import DENSE, SPARSE
 from streams.sinks.edge import EdgeVectorStore, open_shard
@@ -150,7 +151,7 @@ def test_hybrid_hits_say_which_search_found_them(sides: Sides) -> None:
     sides.sink.write({}, embedded("noise", NOISE, OLD) + embedded("a", ["a kafka topic"], OLD), live=True)
     best = ask(sides.retriever, "a kafka topic")[0]
     assert (best.document_id, best.ranks) == ("a", {DENSE: 1, SPARSE: 1})
-    assert math.isclose(best.score, 2 / 61)
+    assert math.isclose(best.score, best.scores[DENSE] + BM25_WEIGHT * math.sqrt(best.scores[SPARSE]), abs_tol=1e-5)
     assert math.isclose(best.scores[DENSE], 1, abs_tol=1e-5)
     by_word = sides.retriever.search(None, bm25.query("kafka"), limit=10)
     assert [(hit.document_id, hit.ranks) for hit in by_word] == [("a", {SPARSE: 1})]
@@ -203,9 +204,12 @@ def test_all_stores_answer_alike(tmp_path: Path) -> None:
             answers.append([ask(sides.retriever, query) for query in ("stone number 7", "cloud", *NOISE[:10])])
     for others in answers[1:]:
         for mine, theirs in zip(answers[0], others, strict=True):
-            assert [replace(hit, scores={}) for hit in mine] == [replace(hit, scores={}) for hit in theirs]
+            assert [replace(hit, score=0, scores={}) for hit in mine] == [
+                replace(hit, score=0, scores={}) for hit in theirs
+            ]
             for hit, other in zip(mine, theirs, strict=True):
                 assert hit.scores == pytest.approx(other.scores, abs=1e-4)
+                assert hit.score == pytest.approx(other.score, abs=1e-5)
 
 
 # Qdrant Edge's own.

@@ -26,7 +26,7 @@ class EdgeRetriever:
         limit: int,
         document_ids: Sequence[str] | None = None,
     ) -> list[Hit]:
-        """The best live chunks by either or both vectors, fused by rank; only of ``document_ids`` when given."""
+        """The best live chunks by either or both vectors, fused; only of ``document_ids`` when given."""
         queries = {}
         if dense is not None:
             queries[DENSE] = edge.Query.Nearest(dense.tolist(), using=DENSE)

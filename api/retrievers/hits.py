@@ -59,7 +59,7 @@ class Retriever(Protocol):
         limit: int,
         document_ids: Sequence[str] | None = None,
     ) -> list[Hit]:
-        """The best live chunks by either or both vectors, fused by rank; only of ``document_ids`` when given."""
+        """The best live chunks by either or both vectors, fused; only of ``document_ids`` when given."""
 
     def count(self) -> int:
         """Number of live chunks."""
@@ -84,7 +84,11 @@ def candidate(point_id: object, score: float, payload: Mapping[str, Any] | None)
 def hits_from_rankings(rankings: Mapping[str, Sequence[Candidate]], *, limit: int) -> list[Hit]:
     """Fuse rankings. Of a document whose revisions are just being switched, only the newest one's chunks count."""
     ordered = {name: _ordered(candidates) for name, candidates in _newest(rankings).items()}
-    fused = fuse({name: [found.id for found in candidates] for name, candidates in ordered.items()})
+    scores = {
+        name: {found.id: round(found.score, _SCORE_DIGITS) for found in candidates}
+        for name, candidates in ordered.items()
+    }
+    fused = fuse(scores, limit=max(limit, CANDIDATES))
     places = {
         name: {found.id: (rank, found) for rank, found in enumerate(candidates, start=1)}
         for name, candidates in ordered.items()

@@ -29,7 +29,7 @@ class QdrantRetriever:
         limit: int,
         document_ids: Sequence[str] | None = None,
     ) -> list[Hit]:
-        """The best live chunks by either or both vectors, fused by rank; only of ``document_ids`` when given."""
+        """The best live chunks by either or both vectors, fused; only of ``document_ids`` when given."""
         queries: dict[str, list[float] | models.SparseVector] = {}
         if dense is not None:
             queries[DENSE] = dense.tolist()
