@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 AEGIS_DATA ?= ../shared/data
 export AEGIS_DATA
 
-.PHONY: install format check test integration fault up demo docs bench-pipeline lock clean
+.PHONY: install full format check test integration fault up demo docs bench-pipeline lock clean
 
 # What a user runs needs the runtime lock only; developers get the tools on top.
 $(VENV)/.runtime: requirements.lock pyproject.toml requirements-uv.lock
@@ -15,11 +15,18 @@ $(VENV)/.runtime: requirements.lock pyproject.toml requirements-uv.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline -e .
 	touch $@
 
-$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+# Other models and GPUs: torch, CUDA's libraries and sentence-transformers.
+$(VENV)/.full: requirements-full.lock $(VENV)/.runtime
+	$(BIN)/uv pip install --no-config --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-full.lock
+	touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.full
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-dev.lock
 	touch $@
 
 install: $(VENV)/.dev
+
+full: $(VENV)/.full
 
 demo: $(VENV)/.runtime
 	$(BIN)/aegis demo
@@ -52,10 +59,12 @@ bench-pipeline: install
 docs: install
 	$(BIN)/python -m deploy.docs
 
+COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet
 # Locks hold names, versions and hashes, and no address of any registry.
 lock:
-	$(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet pyproject.toml --group build -o requirements.lock
-	$(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet pyproject.toml --group build --group dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) pyproject.toml --group build -o requirements.lock
+	$(COMPILE) pyproject.toml --group build --group dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) --no-config pyproject.toml --group build --extra full -c requirements.lock -o requirements-full.lock
 
 clean:
 	rm -rf $(VENV) build
