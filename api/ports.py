@@ -4,10 +4,16 @@ The API knows nothing of Kafka: these protocols are all it asks for. Every call 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from api.retrievers.hits import Retriever
+from processors.micro_batcher import Priority
+from processors.rerankers import Reranker
 from schemas.records import STAGES, DocumentRecord, StageName, Vector
 from schemas.status import DocumentStatus
 from schemas.storage import SparseVector
@@ -141,6 +147,30 @@ class LagMeter(Protocol):
         """Age of the oldest record that the stage has not read; 0 without lag, None when it never read."""
 
 
+class Embeddings(Protocol):
+    """The embedding model of this process, shared with everything else that embeds here."""
+
+    @property
+    def name(self) -> str:
+        """What the records and the collections call the model."""
+
+    @property
+    def dimension(self) -> int:
+        """Components of a vector."""
+
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Tokens that the model reads of these texts, all together."""
+
+    def submit(
+        self, texts: Sequence[str], *, priority: Priority, caller: str = "", deadline: float | None = None
+    ) -> Future[NDArray[np.float32]]:
+        """Vectors of the texts, in order, once it is their turn; cancelling drops what has not run yet.
+
+        Raises:
+            OverloadedError: Too much waits already.
+        """
+
+
 @dataclass(frozen=True)
 class Ports:
     """Everything the API stands on.
@@ -152,6 +182,8 @@ class Ports:
     status: StatusView
     lag: LagMeter
     retriever: Retriever
+    embeddings: Embeddings
     embed_query: Callable[[str], Vector]
     encode_query: Callable[[str], SparseVector]
     healths: Callable[[], Mapping[str, Mapping[str, object]]]
+    reranker: Reranker | None = None

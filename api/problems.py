@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from api.request_ids import request_id_of
-from processors.errors import UnavailableError
+from processors.errors import OverloadedError, UnavailableError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 5.0
@@ -59,6 +59,7 @@ def install(app: FastAPI) -> None:
     """Answer every error that reaches the application with a problem."""
     app.exception_handler(HTTPException)(_of_http_exception)
     app.exception_handler(RequestValidationError)(_of_invalid_request)
+    app.exception_handler(OverloadedError)(_of_overload)
     app.exception_handler(UnavailableError)(_of_unavailable)
 
 
@@ -98,6 +99,13 @@ async def _of_invalid_request(request: Request, error: RequestValidationError) -
     errors = _without_values(error.errors())
     return problem_response(
         request.scope, Problem(422, "invalid-request", "the request is not valid; see errors", errors=errors)
+    )
+
+
+async def _of_overload(request: Request, error: OverloadedError) -> Response:
+    detail = "more work is queued than is taken here; try again later"
+    return problem_response(
+        request.scope, Problem(429, "overloaded", detail, retry_after=error.retry_after or RETRY_AFTER)
     )
 
 

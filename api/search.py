@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Literal
 
+import structlog
 from anyio import CapacityLimiter, to_thread
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -15,7 +16,11 @@ from api.ports import GroupLag, Ports
 from api.problems import Problem
 from api.progress import look, wait_until_searchable
 from api.retrievers.hits import Hit
+from processors.errors import UnavailableError
+from processors.rerankers import Reranker
 from schemas.records import DocumentId, StageName
+
+log = structlog.get_logger()
 
 INDEX_STAGES: tuple[StageName, ...] = ("index-vectors", "index-graph")
 MAX_QUERY = 8192
@@ -34,7 +39,8 @@ class SearchRequest(BaseModel):
 
     query: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_QUERY)]
     limit: int = Field(10, ge=1, le=100)
-    mode: Literal["hybrid", "vector", "keyword"] = Field("hybrid", description="Vectors, BM25, or both fused by rank.")
+    mode: Literal["hybrid", "vector", "keyword"] = Field("hybrid", description="Vectors, BM25, or both fused.")
+    rerank: bool = Field(True, description="Let the reranker order the best hits, where one is set.")
     document_ids: list[DocumentId] | None = Field(
         None, min_length=1, max_length=1000, description="Search only in these documents."
     )
@@ -60,6 +66,7 @@ class Timings(BaseModel):
 
     embed_ms: float
     retrieve_ms: float
+    rerank_ms: float
 
 
 class Freshness(BaseModel):
@@ -69,10 +76,14 @@ class Freshness(BaseModel):
 
 
 class SearchResponse(BaseModel):
-    """The hits, best first. ``took_ms`` includes waiting for a thread, and for ``wait_for``."""
+    """The hits, best first. ``took_ms`` includes waiting for a thread, and for ``wait_for``.
+
+    ``reranked`` is false as well where the reranker failed: then the search's own order stands.
+    """
 
     query: str
     hits: list[RankedHit]
+    reranked: bool
     took_ms: float
     timings: Timings
     freshness: Freshness
@@ -81,8 +92,9 @@ class SearchResponse(BaseModel):
 class Search:
     """Answers search requests. More than ``_MAX_IN_FLIGHT`` at once are refused with 429."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: Ports, *, rerank_candidates: int) -> None:
         self._ports = ports
+        self._rerank_candidates = rerank_candidates
         self._threads = CapacityLimiter(_THREADS)
         self._searching = Slots(_MAX_IN_FLIGHT, "searches")
         self._waiting = Slots(_MAX_WAITING, "searches that wait for a document")
@@ -100,26 +112,34 @@ class Search:
             with self._waiting.one():
                 await self._wait(request.wait_for, request.wait_timeout)
         with self._searching.one():
-            hits, timings = await to_thread.run_sync(self._hits, request, limiter=self._threads)
+            hits, reranked, timings = await to_thread.run_sync(self._hits, request, limiter=self._threads)
         return SearchResponse(
             query=request.query,
             hits=[_ranked(hit, rank) for rank, hit in enumerate(hits, start=1)],
+            reranked=reranked,
             took_ms=_milliseconds(started, time.perf_counter()),
             timings=timings,
             freshness=Freshness(lag_seconds=_seconds(self._lag.last() or ())),
         )
 
-    def _hits(self, request: SearchRequest) -> tuple[list[Hit], Timings]:
+    def _hits(self, request: SearchRequest) -> tuple[list[Hit], bool, Timings]:
         started = time.perf_counter()
         dense = None if request.mode == "keyword" else self._ports.embed_query(request.query)
         sparse = None if request.mode == "vector" else self._ports.encode_query(request.query)
         embedded = time.perf_counter()
-        hits = self._ports.retriever.search(dense, sparse, limit=request.limit, document_ids=request.document_ids)
+        reranker = self._ports.reranker if request.rerank else None
+        limit = max(request.limit, self._rerank_candidates) if reranker else request.limit
+        hits = self._ports.retriever.search(dense, sparse, limit=limit, document_ids=request.document_ids)
         retrieved = time.perf_counter()
-        SEARCH_SECONDS.labels("embed").observe(embedded - started)
-        SEARCH_SECONDS.labels("retrieve").observe(retrieved - embedded)
-        SEARCH_SECONDS.labels("total").observe(retrieved - started)
-        return hits, Timings(embed_ms=_milliseconds(started, embedded), retrieve_ms=_milliseconds(embedded, retrieved))
+        scores = _rerank_scores(reranker, request.query, hits[: self._rerank_candidates]) if reranker else None
+        if scores is not None:
+            hits = reranked(hits, scores)
+        done = time.perf_counter()
+        moments = {"embed": (started, embedded), "retrieve": (embedded, retrieved), "rerank": (retrieved, done)}
+        for step, (begun, ended) in {**moments, "total": (started, done)}.items():
+            SEARCH_SECONDS.labels(step).observe(ended - begun)
+        timings = Timings(**{f"{step}_ms": _milliseconds(*moment) for step, moment in moments.items()})
+        return hits[: request.limit], scores is not None, timings
 
     async def _wait(self, wait_for: str, within: float) -> None:
         document_id, _, version = wait_for.rpartition("@")
@@ -138,6 +158,22 @@ class Search:
             state=status.state if status else None,
             searchable_version=status.searchable_version if status else None,
         )
+
+
+def reranked(hits: Sequence[Hit], scores: Sequence[float]) -> list[Hit]:
+    """The first hits by their new scores, ties as they were, then those that were not scored."""
+    order = sorted(range(len(scores)), key=lambda place: -scores[place])
+    first = [replace(hits[place], scores={**hits[place].scores, "rerank": scores[place]}) for place in order]
+    return [*first, *hits[len(scores) :]]
+
+
+def _rerank_scores(reranker: Reranker, query: str, hits: Sequence[Hit]) -> list[float] | None:
+    try:
+        scores: list[float] = reranker.rerank(query, [hit.text for hit in hits]).tolist()
+    except UnavailableError as error:
+        log.warning("not-reranked", reranker=reranker.name, error=str(error))
+        return None
+    return scores
 
 
 def _ranked(hit: Hit, rank: int) -> RankedHit:

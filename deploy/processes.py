@@ -10,6 +10,7 @@ import uvicorn
 
 from api.app import create_app
 from api.ports import Ports
+from deploy.model_metrics import ModelMetrics
 from deploy.stores import VectorSides, once, open_graph_store, open_vectors
 from processors import build
 from schemas.records import EmbeddedChunk, Extraction, StageName
@@ -46,6 +47,7 @@ def run_worker(
         view,
         vectors=vectors or (lambda: open_vectors(settings).store),
         graph=graph or (lambda: open_graph_store(settings)),
+        observe=ModelMetrics(settings.embedding.model),
     )
     worker = Worker(resources, stages)
     serve_health(worker.healths, host="127.0.0.1", port=health_port)
@@ -115,16 +117,18 @@ def _ports(
     view: StatusView,
     healths: Mapping[StageName, StageHealth],
 ) -> Ports:
-    embedder = build.build_embedder(settings)
+    embedder = build.build_embedder(settings, observe=ModelMetrics(settings.embedding.model))
     threading.Thread(target=embedder.load, name="load-model", daemon=True).start()
     return Ports(
         publisher=publisher,
         status=view,
         lag=LagMeter(bootstrap_servers),
         retriever=vectors.retriever,
+        embeddings=embedder,
         embed_query=embedder.embed_query,
         encode_query=build.build_sparse_encoder().query,
         healths=_summaries(healths),
+        reranker=build.build_reranker(settings),
     )
 
 

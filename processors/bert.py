@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 Weights = Mapping[str, NDArray[Any]]
+Pooling = Literal["mean", "cls"]
 
 _ACTIVATIONS: Mapping[str, Callable[[Any], Any]] = {
     "gelu": lambda x: ops.gelu(x, "erf"),
@@ -39,7 +40,7 @@ class BertConfig:
     vocabulary: int
     activation: str
     epsilon: float
-    pooling: Literal["mean", "cls"]
+    pooling: Pooling
 
 
 def config_from_folder(folder: Path) -> BertConfig:
@@ -48,16 +49,22 @@ def config_from_folder(folder: Path) -> BertConfig:
     Raises:
         ValueError: A file is missing, or it describes a model that is not such an encoder.
     """
-    config = read_json(folder / "config.json")
-    pooling = read_json(folder / "1_Pooling" / "config.json")
+    return encoder_config(folder, pooling=_pooling(read_json(folder / "1_Pooling" / "config.json"), folder))
+
+
+def encoder_config(folder: Path, *, pooling: Pooling) -> BertConfig:
+    """Read ``config.json`` of a BERT. Raises as ``config_from_folder``."""
+    path = folder / "config.json"
+    config = read_json(path)
     expected = {"model_type": "bert", "position_embedding_type": "absolute"}
     for field, value in expected.items():
         if config.get(field, value) != value:
-            raise ValueError(f"{folder}/config.json: {field} is {config[field]!r}; only {value!r} can be built")
+            raise ValueError(
+                f"{path}: {field} is {config[field]!r}; without torch (`make full`) only {value!r} can be built"
+            )
     if config.get("hidden_act") not in _ACTIVATIONS:
         raise ValueError(
-            f"{folder}/config.json: hidden_act is {config.get('hidden_act')!r}; only "
-            f"{', '.join(_ACTIVATIONS)} can be built"
+            f"{path}: hidden_act is {config.get('hidden_act')!r}; only {', '.join(_ACTIVATIONS)} can be built"
         )
     try:
         bert = BertConfig(
@@ -68,16 +75,16 @@ def config_from_folder(folder: Path) -> BertConfig:
             vocabulary=config["vocab_size"],
             activation=config["hidden_act"],
             epsilon=config["layer_norm_eps"],
-            pooling=_pooling(pooling, folder),
+            pooling=pooling,
         )
     except KeyError as error:
-        raise ValueError(f"{folder}/config.json does not say {error}") from error
+        raise ValueError(f"{path} does not say {error}") from error
     if bert.hidden % bert.heads:
-        raise ValueError(f"{folder}/config.json: {bert.heads} heads do not divide hidden_size {bert.hidden}")
+        raise ValueError(f"{path}: {bert.heads} heads do not divide hidden_size {bert.hidden}")
     return bert
 
 
-def _pooling(config: Mapping[str, Any], folder: Path) -> Literal["mean", "cls"]:
+def _pooling(config: Mapping[str, Any], folder: Path) -> Pooling:
     chosen = sorted(name for name, value in config.items() if name.startswith("pooling_mode_") and value is True)
     if chosen == ["pooling_mode_mean_tokens"]:
         return "mean"
@@ -136,7 +143,7 @@ def build(config: BertConfig, weights: Weights) -> ov.Model:
     Raises:
         ValueError: A weight is missing or does not have the shape that the configuration says.
     """
-    graph = _Graph(config, weights)
+    graph = Graph(config, weights)
     ids = ops.parameter([-1, -1], np.int64, name="input_ids")
     mask = ops.parameter([-1, -1], np.int64, name="attention_mask")
     seen = ops.convert(mask, "f32")
@@ -150,11 +157,14 @@ def build(config: BertConfig, weights: Weights) -> ov.Model:
 
 
 @dataclass(frozen=True)
-class _Graph:
+class Graph:
+    """The parts of a BERT, each a function from nodes to nodes."""
+
     config: BertConfig
     weights: Weights
 
     def embed(self, ids: Any) -> Any:
+        """Token ids to states [batch, tokens, hidden]."""
         hidden = self.config.hidden
         words = self.weight("embeddings.word_embeddings.weight", self.config.vocabulary, hidden)
         positions = self.weight("embeddings.position_embeddings.weight", self.config.positions, hidden)
@@ -165,6 +175,7 @@ class _Graph:
         return self.normalise(states, "embeddings.LayerNorm")
 
     def layer(self, states: Any, bias: Any, prefix: str) -> Any:
+        """One layer of the encoder; ``bias`` is added to the attention's scores."""
         attended = self.attend(states, bias, prefix + "attention.self.")
         attended = self.linear(attended, prefix + "attention.output.dense")
         states = self.normalise(ops.add(states, attended), prefix + "attention.output.LayerNorm")
@@ -173,27 +184,32 @@ class _Graph:
         return self.normalise(ops.add(states, outer), prefix + "output.LayerNorm")
 
     def attend(self, states: Any, bias: Any, prefix: str) -> Any:
+        """Multi-head self-attention, before its output projection."""
         query, key, value = (self.split_heads(self.linear(states, prefix + name)) for name in ("query", "key", "value"))
         attended = ops.scaled_dot_product_attention(query, key, value, bias)
         return ops.reshape(ops.transpose(attended, [0, 2, 1, 3]), [0, 0, self.config.hidden], True)
 
     def split_heads(self, states: Any) -> Any:
+        """[batch, tokens, hidden] to [batch, heads, tokens, hidden / heads]."""
         heads = self.config.heads
         split = ops.reshape(states, [0, 0, heads, self.config.hidden // heads], True)
         return ops.transpose(split, [0, 2, 1, 3])
 
     def linear(self, states: Any, name: str) -> Any:
+        """A dense layer by its name in the weights."""
         weight = self.weight(f"{name}.weight", -1, -1)
         bias = self.weight(f"{name}.bias", weight.shape[0])
         return ops.add(ops.matmul(states, _constant(weight), False, True), _constant(bias))
 
     def normalise(self, states: Any, name: str) -> Any:
+        """Layer normalisation."""
         hidden = self.config.hidden
         scale, shift = self.weight(f"{name}.weight", hidden), self.weight(f"{name}.bias", hidden)
         centred = ops.mvn(states, np.array([-1], np.int64), True, self.config.epsilon, "inside_sqrt")
         return ops.add(ops.multiply(centred, _constant(scale)), _constant(shift))
 
     def pool(self, states: Any, seen: Any) -> Any:
+        """States to one vector per text: [batch, hidden]."""
         if self.config.pooling == "cls":
             return ops.gather(states, np.int64(0), np.int64(1))
         total = ops.reduce_sum(ops.multiply(states, ops.unsqueeze(seen, [2])), np.array([1], np.int64))

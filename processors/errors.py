@@ -2,8 +2,10 @@
 
 PipelineError
  ├─ UnavailableError   the world's fault (store, broker, LLM down): wait here, acknowledge nothing, let lag grow
+ │   └─ OverloadedError    it works, but too much waits for it already
  ├─ FatalError         this process's fault: it ends, acknowledges nothing, and is started again
  ├─ TransientError     this record may pass later: retry topics, then the dead-letter topic
+ │   └─ DeadlineError      it was not its turn before its caller's deadline
  └─ PermanentError     this record never passes: the dead-letter topic
 
 Adapters translate their library's exceptions into these; whatever is unknown counts as transient.
@@ -22,12 +24,20 @@ class UnavailableError(PipelineError):
         self.retry_after = retry_after
 
 
+class OverloadedError(UnavailableError):
+    """Too much waits already; after ``retry_after`` seconds there should be room."""
+
+
 class FatalError(PipelineError):
     """This process cannot go on: what it holds open is broken, and only opening it anew may mend it."""
 
 
 class TransientError(PipelineError):
     """This record failed, but may pass later."""
+
+
+class DeadlineError(TransientError):
+    """The work was not begun before its deadline, and now will not be."""
 
 
 class PermanentError(PipelineError):

@@ -4,14 +4,22 @@ Every variable is ``AEGIS_`` plus the path joined by ``__``: ``AEGIS_KAFKA__BOOT
 ``AEGIS_*`` variable is an error at start: a misspelt setting must not silently mean the default.
 """
 
+import functools
 import os
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "AEGIS_"
+# Settings that also go by the names that users of other systems know.
+FLAGS = {
+    "EMBEDDING_BACKEND": "AEGIS_EMBEDDING__BACKEND",
+    "EMBEDDING_DEVICE": "AEGIS_EMBEDDING__DEVICE",
+    "RERANKING_BACKEND": "AEGIS_RERANKING__BACKEND",
+}
 # Read by tests and commands, not by the system.
 _OTHER_VARIABLES = ("AEGIS_DATA",)
 _OTHER_PREFIXES = ("AEGIS_TEST_",)
@@ -50,11 +58,50 @@ class Conversion(_Tree):
     max_text_chars: int = Field(10_000_000, ge=1000, description="Longer converted texts are refused.")
 
 
+class Ollama(_Tree):
+    url: str = Field("http://127.0.0.1:11434", description="Address of the Ollama server.")
+    model: str = Field("all-minilm", description="Its name for the very model that the index was made with.")
+    keep_alive: str = Field("30m", description="How long the server keeps the model loaded.")
+    timeout: float = Field(30.0, gt=0, description="Seconds one request may take.")
+    connections: int = Field(4, ge=1, le=64, description="Requests under way at once.")
+    attempts: int = Field(3, ge=1, le=10, description="Tries of one request before the server counts as down.")
+
+
 class Embedding(_Tree):
     batch: Batch = Batch(max_records=64, max_wait=0.02)
     model: str = Field("all-MiniLM-L6-v2", description="Name of a packaged model, or a folder with one.")
-    max_batch_tokens: int = Field(1024, ge=64, description="Token budget of one forward pass, padding counted.")
+    backend: Literal["native", "ollama"] = Field("native", description="In this process, or on an Ollama server.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where the native backend runs.")
+    precision: Literal["auto", "f32", "bf16"] = Field(
+        "auto", description="auto: bf16 where the device computes in it, f32 elsewhere."
+    )
+    rollout_percent: int = Field(100, ge=0, le=100, description="Share of texts that go to Ollama once it is chosen.")
+    rollout_file: Path | None = Field(
+        None, description="A file with a percentage that overrides the one above and is read again when it changes."
+    )
+    ollama: Ollama = Ollama()
+    max_batch_tokens: int = Field(
+        0, ge=0, description="Token budget of one forward pass, padding counted; 0 fits it to the free memory."
+    )
+    max_queued_tokens: int = Field(
+        65_536, ge=1024, description="Tokens that may wait for the model, queries and bulk work each; above, 429."
+    )
     threads: int = Field(0, ge=0, description="CPU threads of the model; 0 means all cores.")
+
+
+class Llm(_Tree):
+    url: str = Field("", description="OpenAI-compatible endpoint, up to and with /v1 (Ollama has one); empty: none.")
+    model: str = Field("", description="The language model's name there.")
+    api_key: SecretStr | None = None
+    timeout: float = Field(30.0, gt=0, description="Seconds one answer may take.")
+
+
+class Reranking(_Tree):
+    backend: Literal["none", "cross_encoder", "llm"] = Field(
+        "none", description="What reads query and candidates together; cross_encoder needs a model, llm AEGIS_LLM__URL."
+    )
+    model: Path | None = Field(None, description="Folder of a cross-encoder, such as ms-marco-MiniLM-L-6-v2.")
+    candidates: int = Field(20, ge=1, le=100, description="Hits of a search that are reranked.")
 
 
 class Extraction(_Tree):
@@ -71,6 +118,11 @@ class Vectors(_Tree):
 
 class Graph(_Tree):
     batch: Batch = Batch(max_records=128, max_wait=0.02)
+    url: str = Field("", description="Neo4j server (bolt:// or neo4j://); empty means the embedded ladybug.")
+    user: str = "neo4j"
+    password: SecretStr | None = Field(None, description="Without it, the server must ask for none.")
+    database: str = Field("neo4j", description="The server's database, for this graph alone.")
+    timeout: float = Field(30.0, gt=0, description="Seconds one call to the server may take.")
     buffer_pool_mb: int = Field(256, ge=128, description="Page cache of the embedded graph database.")
 
 
@@ -101,11 +153,16 @@ class Api(_Tree):
         gt=0,
         description="Publishing through the API answers 429 while the chunk stage is further behind.",
     )
+    max_embedding_items: int = Field(256, ge=1, description="Texts that one embedding request may hold.")
+    max_embedding_tokens: int = Field(32_768, ge=16, description="Tokens that one embedding request may hold.")
 
 
 class Local(_Tree):
     broker_port: int = Field(0, ge=0, le=65535, description="Port of the embedded broker; 0 means any free port.")
     restart_backoff_max: float = Field(30.0, gt=0, description="Longest wait in seconds before a restart.")
+    worker_nice: int = Field(
+        10, ge=0, le=19, description="How far the worker steps back for the broker and the queries that share its CPUs."
+    )
 
 
 class Status(_Tree):
@@ -126,6 +183,8 @@ class Settings(BaseSettings):
     chunking: Chunking = Chunking()
     conversion: Conversion = Conversion()
     embedding: Embedding = Embedding()
+    reranking: Reranking = Reranking()
+    llm: Llm = Llm()
     extraction: Extraction = Extraction()
     vectors: Vectors = Vectors()
     graph: Graph = Graph()
@@ -145,12 +204,27 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment; no file that a user may have forgotten."""
-        return init_settings, env_settings
+        """Arguments, then the environment, then the flags; no file that a user may have forgotten."""
+        return init_settings, env_settings, _Flags(settings_cls)
 
     def blob_store_url(self) -> str:
         """Where content above the record limit is kept."""
         return self.blob_url or (self.data_dir.resolve() / "blobs").as_uri()
+
+
+class _Flags(PydanticBaseSettingsSource):
+    """The settings of ``FLAGS`` that are in the environment under their short names."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        tree: dict[str, Any] = {}
+        for flag, name in FLAGS.items():
+            if flag in os.environ:
+                *path, last = name.removeprefix(PREFIX).lower().split("__")
+                functools.reduce(lambda branch, part: branch.setdefault(part, {}), path, tree)[last] = os.environ[flag]
+        return tree
 
 
 def settings_from_environment(**overrides: Any) -> Settings:

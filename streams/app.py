@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from processors import build
+from processors.embed import UNOBSERVED, Observer
 from schemas.records import EmbeddedChunk, Extraction, StageName
 from schemas.settings import Settings
 from schemas.topics import SOURCES, group_of
@@ -38,6 +39,7 @@ class Resources:
     view: Callable[[], StatusView]
     vectors: Callable[[], Store[EmbeddedChunk]] | None = None
     graph: Callable[[], Store[Extraction]] | None = None
+    observe: Observer = UNOBSERVED
 
 
 @dataclass
@@ -97,7 +99,7 @@ def build_stage(name: StageName, resources: Resources, health: StageHealth) -> S
     if name == "chunk":
         return chunk_stage(_chunker(resources, health), settings)
     if name == "embed":
-        embedder = build.build_embedder(settings)
+        embedder = build.build_embedder(settings, observe=resources.observe)
         embedder.load()
         return embed_stage(embedder, settings)
     if name == "extract":

@@ -9,7 +9,6 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,9 +106,10 @@ def through_kafka(texts: dict[str, str], folder: Path, singles: int) -> dict[str
         with Publisher(servers, settings) as publisher:
             warm_up = {f"warm-up/{name}": text for name, text in list(texts.items())[:60]}
             _publish_and_wait(publisher, view, warm_up)  # the broker's Java compiles while it is new
-            begun = time.perf_counter()
+            begun, used = time.perf_counter(), _cpu_seconds(system)
             chunks = _publish_and_wait(publisher, view, texts)
             seconds = time.perf_counter() - begun
+            cpu = {name: round(total - used[name], 1) for name, total in _cpu_seconds(system).items()}
             latencies = [_searchable_after(publisher, view, number) for number in range(singles)]
         memory = _memory(system)
         view.stop()
@@ -119,6 +119,7 @@ def through_kafka(texts: dict[str, str], folder: Path, singles: int) -> dict[str
         "chunks_per_second": round(chunks / seconds, 1),
         "searchable_p50_ms": round(statistics.median(latencies) * 1000),
         "searchable_p95_ms": round(statistics.quantiles(latencies, n=20)[18] * 1000),
+        "cpu_seconds": cpu,
         "memory_mb": memory,
     }
 
@@ -198,21 +199,28 @@ def _searchable_after(publisher: Publisher, view: StatusView, number: int) -> fl
 
 def _memory(system: System) -> dict[str, float]:
     """Proportional set size of every process, its children included."""
-    found = {"supervisor (this process)": psutil.Process()}
-    found |= {
-        child.name: psutil.Process(child.process.pid)
-        for child in system.supervisor.children
-        if child.process is not None
-    }
     return {
-        name: round(sum(one.memory_full_info().pss for one in [process, *_children(name, process)]) / 1e6)
-        for name, process in found.items()
+        name: round(sum(one.memory_full_info().pss for one in processes) / 1e6)
+        for name, processes in _processes(system).items()
     }
 
 
-def _children(name: str, process: psutil.Process) -> Sequence[psutil.Process]:
-    children: list[psutil.Process] = [] if name.startswith("supervisor") else process.children(recursive=True)
-    return children
+def _cpu_seconds(system: System) -> dict[str, float]:
+    """What every process has used so far, its children included."""
+    return {
+        name: sum(used.user + used.system + used.children_user + used.children_system for used in times)
+        for name, processes in _processes(system).items()
+        if (times := [one.cpu_times() for one in processes])
+    }
+
+
+def _processes(system: System) -> dict[str, list[psutil.Process]]:
+    found = {"supervisor (this process)": [psutil.Process()]}
+    for child in system.supervisor.children:
+        if child.process is not None:
+            process = psutil.Process(child.process.pid)
+            found[child.name] = [process, *process.children(recursive=True)]
+    return found
 
 
 def _print(found: dict[str, Any]) -> None:
@@ -224,6 +232,7 @@ def _print(found: dict[str, Any]) -> None:
         ("ratio (at least 0.85)", found["ratio"]),
         ("publish to searchable, p50 ms", kafka["searchable_p50_ms"]),
         ("publish to searchable, p95 ms", kafka["searchable_p95_ms"]),
+        *((f"CPU seconds of {name}", used) for name, used in kafka["cpu_seconds"].items()),
         *((f"memory of {name}, MB", size) for name, size in kafka["memory_mb"].items()),
     ]
     if flat := found.get("small documents, embedding stubbed"):

@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter
 
 import api.metrics
+import deploy.model_metrics
 import streams.metrics
 from api.app import create_app
 from deploy import docs
@@ -35,6 +36,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
 REFERENCE = "\n".join(page.read_text() for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))])
 EXAMPLES = sorted(ROOT.glob("schemas/examples/*.json"))
+METRICS = (streams.metrics, api.metrics, deploy.model_metrics)
 STORES = {"index-vectors": "vector store", "index-graph": "graph store"}
 
 _CODE_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -138,7 +140,7 @@ def test_every_command_is_documented() -> None:
 
 def test_every_metric_is_documented() -> None:
     names = []
-    for collector in (*vars(streams.metrics).values(), *vars(api.metrics).values()):
+    for collector in (collector for module in METRICS for collector in vars(module).values()):
         if isinstance(collector, prometheus_client.metrics.MetricWrapperBase):
             described = next(iter(collector.describe()))
             names.append(described.name + "_total" * (described.type == "counter"))

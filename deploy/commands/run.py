@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from deploy.commands.output import fail, load_settings, out, reported
-from deploy.local.supervisor import EXIT_UNUSABLE
+from deploy.local.supervisor import EXIT_UNUSABLE, step_back
 from deploy.logs import configure_logs
 from processors.errors import PermanentError
 from schemas.records import STAGES, StageName
@@ -36,11 +36,13 @@ def up() -> None:
 def worker(
     stage: Annotated[str, typer.Option("--stage", help=f"One or more of {', '.join(STAGES)}, with commas.")],
     health_port: Annotated[int, typer.Option(help="Port of /health and /metrics; 0 means any.")] = 0,
+    nice: Annotated[int, typer.Option(min=0, max=19, help="Step back for other processes on the same CPUs.")] = 0,
 ) -> None:
     """Run stages in this process; start as many as there are partitions."""
     from deploy.processes import run_worker
 
     settings = _ready_settings()
+    step_back(nice)
     with _unusable():
         run_worker(settings, settings.kafka.bootstrap_servers, _stages(stage), health_port=health_port)
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,6 +136,19 @@ def spawn(
             )
 
     return _SPAWNER.submit(start).result()
+
+
+def step_back(nice: int) -> None:
+    """Let other processes have the CPU first: 0 changes nothing, 19 is the furthest.
+
+    Where Linux groups processes by session (sched(7), autogroup), niceness counts only among those of one session, so
+    the group steps back as well.
+    """
+    os.nice(nice)
+    group = Path("/proc/self/autogroup")
+    if nice and group.exists():
+        with suppress(OSError):  # it may not be changed often, nor by everyone
+            group.write_text(str(nice), encoding="ascii")
 
 
 def _end_with_parent() -> None:

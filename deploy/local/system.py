@@ -97,6 +97,7 @@ def _start_children(folder: Path, servers: str, settings: Settings, broker: Brok
     }
     aegis = [sys.executable, "-m", "deploy.cli"]
     worker = [*aegis, "worker", "--stage", WORKER_STAGES, "--health-port", str(health_port)]
+    worker += ["--nice", str(settings.local.worker_nice)]
     children = [
         command_child("node", [*aegis, "node"], logs / "node.log", environment),
         command_child("worker", worker, logs / "worker.log", environment),
