@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 AEGIS_DATA ?= ../shared/data
 export AEGIS_DATA
 
-.PHONY: install full format check test integration fault up demo docs bench-pipeline lock clean
+.PHONY: install full format check test integration fault up demo docs bench-pipeline bench-processors soak-processors lock clean
 
 # What a user runs needs the runtime lock only; developers get the tools on top.
 $(VENV)/.runtime: requirements.lock pyproject.toml requirements-uv.lock
@@ -55,6 +55,14 @@ fault: install
 
 bench-pipeline: install
 	$(BIN)/python -m tests.bench_pipeline --report build/bench-pipeline.json
+
+# Beside these: OLLAMA_URL compares an Ollama server that holds the same model.
+bench-processors: install
+	$(BIN)/python -m tests.bench_processors --report build/processors
+	$(BIN)/python -m tests.eval_retrieval --report build/retrieval.json
+
+soak-processors: install
+	$(BIN)/python -m tests.bench_processors --soak 20
 
 docs: install
 	$(BIN)/python -m deploy.docs

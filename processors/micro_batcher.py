@@ -22,6 +22,8 @@ _IDLE = 30.0  # seconds until a lane's thread ends; the next submission starts a
 _RECOVERY = 1.05  # growth of a lowered budget per batch: doubled after 14
 _SHRUNK_MOST = 16
 _UNMEASURED_RETRY = 1.0
+_GUESTS = 5.0  # seconds after an interactive submission during which bulk passes stay short
+_GUEST_SHARE = 4
 _SHORTEST_RETRY = 0.001
 _MEMORY = 2.0  # busy seconds after which a measured throughput counts half
 
@@ -41,8 +43,9 @@ class BatchReport:
 class MicroBatcher(Generic[Item, Result]):
     """Runs what threads submit, interactive before bulk, callers in turn, in batches of at most ``max_batch_tokens``.
 
-    There is no waiting for a batch to fill: while one runs, the next one gathers. Threads are started when there is
-    work and end when there is none.
+    There is no waiting for a batch to fill: while one runs, the next one gathers. While interactive work keeps coming,
+    passes of bulk work are a quarter as long, so that it waits for less. Threads are started when there is work and
+    end when there is none.
 
     Args:
         run: One forward pass: items in, one result per item out. It is called by up to ``lanes`` threads.
@@ -77,6 +80,7 @@ class MicroBatcher(Generic[Item, Result]):
         self._running_tokens = 0
         self._taken_at = 0.0
         self._throughput = _Throughput()
+        self._guest_until = -math.inf
         self._closed = False
         _OPEN.add(self)
 
@@ -121,6 +125,8 @@ class MicroBatcher(Generic[Item, Result]):
             if self._closed:
                 raise UnavailableError(f"{self._name} is closed")
             self._admit(sum(lengths), priority)
+            if priority is Priority.INTERACTIVE:
+                self._guest_until = time.monotonic() + _GUESTS
             self._queues[priority].add(submission, entries)
             self._live.add(submission)
             if len(self._threads) < self._lanes:
@@ -191,9 +197,10 @@ class MicroBatcher(Generic[Item, Result]):
 
     def _take(self) -> tuple[list[Entry[Item, Result]], list[Submission[Item, Result]]]:
         """A batch of what is still in time, and the submissions found to be too late."""
-        queue = next(queue for queue in self._queues.values() if queue.tokens)
-        batch = queue.take(int(self._budget))
+        priority, queue = next(waiting for waiting in self._queues.items() if waiting[1].tokens)
         now = time.monotonic()
+        guests = priority is Priority.BULK and now < self._guest_until
+        batch = queue.take(int(self._budget / _GUEST_SHARE if guests else self._budget))
         overdue = {entry.submission for entry in batch if entry.submission.deadline <= now}
         return [entry for entry in batch if entry.submission not in overdue], list(overdue)
 

@@ -70,7 +70,7 @@ def busy(device: Device, to: MicroBatcher[int, int], item: int = 1) -> "Future[l
     """Close the gate behind one item, so that what follows is queued."""
     device.gate.clear()
     already = len(device.batches)
-    first = submit(to, [item], INTERACTIVE, "first")
+    first = submit(to, [item], BULK, "first")
     until(lambda: len(device.batches) > already)
     return first
 
@@ -140,6 +140,14 @@ def test_interactive_goes_before_bulk_and_shares_no_pass_with_it() -> None:
     device.gate.set()
     wait_for_all([first, bulk, query])
     assert device.batches[1] == [21]
+
+
+def test_bulk_passes_are_short_while_queries_come() -> None:
+    device = Device()
+    to = batcher(device, max_batch_tokens=100)
+    submit(to, [5], INTERACTIVE).result(5)
+    submit(to, [5] * 40).result(5)
+    assert device.batches == [[5], *[[5] * 5] * 8]
 
 
 def test_callers_take_turns_and_each_ones_oldest_is_first() -> None:
