@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from processors import build
 from processors.embed import Embedder
 from processors.errors import FatalError, PermanentError, UnavailableError
 from processors.model_folder import ModelFolder, model_folder
@@ -16,7 +17,7 @@ from processors.runtimes.ollama import OllamaRuntime
 from processors.runtimes.openvino import OpenVinoRuntime
 from processors.runtimes.rollout import Percentage, RolloutRuntime
 from processors.runtimes.runtime import Tokenised, Vectors
-from schemas.settings import Ollama
+from schemas.settings import Ollama, Settings
 from tests.ollama_server import OllamaServer, ollama_server
 
 MODEL = model_folder("all-MiniLM-L6-v2")
@@ -160,6 +161,29 @@ def test_the_rollout_file_is_read_again_and_nonsense_goes_back(tmp_path: Path) -
     file.unlink()
     assert percent() == 25
     assert Percentage(25, None)() == 25
+
+
+def test_settings_choose_the_backend(ollama: OllamaServer, tmp_path: Path) -> None:
+    """Half of the texts go to Ollama until the file says otherwise; the vectors are the same either way."""
+    percent = tmp_path / "percent"
+    percent.write_text("50")
+    options = {"backend": "ollama", "rollout_file": percent, "ollama": {"url": ollama.url}}
+    rolled, native = (build.build_embedder(Settings(embedding=chosen)) for chosen in (options, {}))
+    texts = [f"text number {number}" for number in range(40)]
+    assert cosines(rolled.embed(texts), native.embed(texts)).min() > 0.9999
+    sent = sum(len(request["input"]) for request in ollama.requests)
+    assert 8 <= sent <= 32
+    percent.write_text("0")
+    os.utime(percent, ns=(1, 1))
+    rolled.embed(texts)
+    assert sum(len(request["input"]) for request in ollama.requests) == sent
+
+
+def test_a_batch_budget_fits_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert build.build_embedder(Settings()).max_batch_tokens == 1024
+    monkeypatch.setattr(devices, "free_memory", lambda: 40_000_000)
+    assert 64 < build.build_embedder(Settings()).max_batch_tokens < 512
+    assert build.build_embedder(Settings(embedding={"max_batch_tokens": 700})).max_batch_tokens == 700
 
 
 def test_memory_and_processors_of_a_control_group(tmp_path: Path) -> None:

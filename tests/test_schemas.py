@@ -150,3 +150,17 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert (settings.kafka.partitions, settings.retry.delays) == (7, ("5s",))
     assert "AEGIS_KAFKA__PARTITIONS" in variable_names()
     assert isinstance(settings, Settings)
+
+
+def test_flags_of_other_systems_are_settings_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDDING_BACKEND", "ollama")
+    monkeypatch.setenv("EMBEDDING_DEVICE", "cuda")
+    monkeypatch.setenv("RERANKING_BACKEND", "llm")
+    settings = settings_from_environment()
+    assert (settings.embedding.backend, settings.embedding.device) == ("ollama", "cuda")
+    assert settings.reranking.backend == "llm"
+    monkeypatch.setenv("AEGIS_EMBEDDING__BACKEND", "native")
+    assert settings_from_environment().embedding.backend == "native", "the full name wins"
+    monkeypatch.setenv("EMBEDDING_DEVICE", "gpu")
+    with pytest.raises(ValueError, match=r"embedding\.device"):
+        settings_from_environment()

