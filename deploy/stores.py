@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from api.retrievers.edge import EdgeRetriever
 from api.retrievers.hits import Retriever
 from processors import build
-from schemas.records import EmbeddedChunk
-from schemas.settings import Settings
+from schemas.records import EmbeddedChunk, Extraction
+from schemas.settings import Graph, Settings
 from schemas.storage import SparseVector
 from streams.sinks.edge import EdgeVectorStore, open_shard
 from streams.sinks.index import Store
@@ -27,6 +27,16 @@ class VectorStore(Store[EmbeddedChunk], Protocol):
 
     def staged(self) -> int:
         """Number of chunks that do not answer queries yet."""
+
+
+class GraphStore(Store[Extraction], Protocol):
+    """A graph store that also tells what it holds."""
+
+    def dump(self) -> Iterator[tuple[Any, ...]]:
+        """Canonical rows of what answers queries."""
+
+    def orphans(self) -> int:
+        """Number of things that nothing supports; 0 is right."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +65,15 @@ def open_vectors(settings: Settings) -> VectorSides:
     return VectorSides(edge_store, EdgeRetriever(shard))
 
 
-def open_graph_store(settings: Settings) -> LadybugGraphStore:
-    """Open the embedded graph store."""
+def open_graph_store(settings: Settings) -> GraphStore:
+    """Open the graph store that the settings name.
+
+    Raises:
+        ValueError: The server does not let this user in, or has no such database.
+        PipelineError: It cannot be opened.
+    """
+    if settings.graph.url:
+        return _open_neo4j(settings.graph)
     return LadybugGraphStore(open_graph(settings.data_dir / "graph", buffer_pool_mb=settings.graph.buffer_pool_mb))
 
 
@@ -78,3 +95,17 @@ def _open_server(settings: Settings, encode: SparseEncoder, *, model: str, dimen
     collection = open_collection(client, model=model, dimension=dimension)
     store = QdrantVectorStore(client, collection, encode, model=model, dimension=dimension)
     return VectorSides(store, QdrantRetriever(client, collection))
+
+
+def _open_neo4j(graph: Graph) -> GraphStore:
+    from streams.sinks.neo4j import Neo4jGraphStore, connect
+
+    password = graph.password.get_secret_value() if graph.password else None
+    driver = connect(graph.url, user=graph.user, password=password, timeout=graph.timeout)
+    store = Neo4jGraphStore(driver, database=graph.database, timeout=graph.timeout)
+    try:
+        store.create_schema()
+    except BaseException:
+        store.close()
+        raise
+    return store

@@ -6,10 +6,14 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from neo4j import Driver
+
 from schemas.ids import entity_id
 from schemas.records import Chunk, Extraction, Mention, Relation, Revision
 from streams.sinks.index import Head, Store
 from streams.sinks.ladybug import LadybugGraphStore, open_graph
+from streams.sinks.neo4j import Neo4jGraphStore, connect
+from tests.neo4j_server import DATABASE, PASSWORD, USER, shared_server
 
 NAMES = ("kafka", "jay kreps", "linkedin", "confluent")
 V1, V2 = Revision(1, 0), Revision(2, 1)
@@ -27,8 +31,27 @@ def ladybug_store(folder: Path) -> Iterator[GraphStore]:
         yield store
 
 
+@contextmanager
+def neo4j_store(_: Path) -> Iterator[GraphStore]:
+    """The one database of the server, emptied; whoever opens it again meanwhile empties it."""
+    with closing(connected()) as store:
+        store.create_schema()
+        with driver_of_tests() as driver:
+            driver.execute_query("MATCH (n) WHERE NOT n:Format DETACH DELETE n", database_=DATABASE)
+        yield store
+
+
+def connected(*, timeout: float = 240.0) -> Neo4jGraphStore:
+    """One more store on the server's database, as another worker opens it."""
+    return Neo4jGraphStore(driver_of_tests(), database=DATABASE, timeout=timeout)
+
+
+def driver_of_tests() -> Driver:
+    return connect(shared_server().url, user=USER, password=PASSWORD, timeout=240.0)
+
+
 Opened = Callable[[Path], AbstractContextManager[GraphStore]]
-STORES: dict[str, Opened] = {"ladybug": ladybug_store}
+STORES: dict[str, Opened] = {"ladybug": ladybug_store, "neo4j": neo4j_store}
 
 
 def extraction(

@@ -6,13 +6,15 @@ one among equals: it follows from what is in the graph, whatever came first.
 
 import threading
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ladybug
 
 from processors.errors import TransientError
+
+Rows = Callable[..., list[list[Any]]]
 
 ENTITIES_BY_NAME = "MATCH (e:Entity) WHERE e.name IN $names RETURN e.id, e.name, e.type ORDER BY e.name, e.type"
 ENTITY = "MATCH (e:Entity {id: $id}) RETURN e.id, e.name, e.type"
@@ -95,42 +97,40 @@ class Subgraph:
     relations: tuple[EntityRelation, ...]
 
 
-class LadybugGraph:
-    """Reads from a ladybug database, from any thread; each thread has a connection of its own.
-
-    A query that runs longer than ``timeout`` seconds is interrupted. Measured at 20,000 chunks on a hub that 30 % of
-    them mention: an entity 6 ms, its chunks 10 ms, its neighbourhood 100 ms (most of it the display of 50 neighbours).
-    Queries wait while the writer folds its log; ``streams/sinks/ladybug.py`` says how long.
+class Graph:
+    """Reads from a graph, from any thread, through what runs a query on its engine.
 
     Raises (all methods):
-        TransientError: The graph did not answer in time, or at all.
+        PipelineError: The graph did not answer in time, or at all.
     """
 
-    def __init__(self, database: ladybug.Database, *, timeout: float = 10.0) -> None:
-        self._database = database
-        self._timeout_ms = int(timeout * 1000)
-        self._local = threading.local()
+    def __init__(self, rows: Rows, *, entities_by_name: str = ENTITIES_BY_NAME) -> None:
+        self._rows = rows
+        self._entities_by_name = entities_by_name
 
     def entities(self, names: Sequence[str]) -> list[Entity]:
-        """The entities of those normalised names, whatever their type. Scans all names: 1 ms per 10,000 entities."""
+        """The entities of those normalised names, whatever their type."""
         if not names:
             return []
-        return self._entities(row[0] for row in self._rows(ENTITIES_BY_NAME, names=sorted(set(names))))
+        return self._entities(row[0] for row in self._rows(self._entities_by_name, names=sorted(set(names))))
 
     def entity(self, id_: str) -> Entity | None:
         """The entity of that id, unless no live chunk mentions it."""
-        return next(iter(self._entities([id_])), None) if _is_id(id_) else None
+        id_ = _canonical(id_)
+        return next(iter(self._entities([id_])), None) if id_ else None
 
     def chunks(self, entity_id: str, *, limit: int = 20) -> list[GraphChunk]:
         """The live chunks that mention an entity, those first that mention it most."""
-        if not _is_id(entity_id):
+        entity_id = _canonical(entity_id)
+        if not entity_id:
             return []
         rows = self._rows(CHUNKS_MENTIONING, id=entity_id, limit=limit)
         return [GraphChunk(str(id_), *rest) for id_, *rest in rows]
 
     def neighbourhood(self, entity_id: str, *, limit: int = 25) -> Subgraph:
         """An entity's relations of most weight, at most ``limit`` each way, and the entities at their ends."""
-        if not _is_id(entity_id):
+        entity_id = _canonical(entity_id)
+        if not entity_id:
             return Subgraph((), ())
         rows = [row for query in (RELATIONS_FROM, RELATIONS_TO) for row in self._rows(query, id=entity_id, limit=limit)]
         return self._subgraph([entity_id], rows)
@@ -170,7 +170,26 @@ class LadybugGraph:
             chunk_count=sum(chunks for _, _, chunks in surfaces),
         )
 
-    def _rows(self, query: str, **parameters: object) -> list[list[Any]]:
+
+class LadybugGraph(Graph):
+    """Reads from a ladybug database; each thread has a connection of its own.
+
+    A query that runs longer than ``timeout`` seconds is interrupted. Measured at 20,000 chunks on a hub that 30 % of
+    them mention: an entity 6 ms, its chunks 10 ms, its neighbourhood 100 ms (most of it the display of 50 neighbours).
+    Entities by name scan all names: 1 ms per 10,000. Queries wait while the writer folds its log;
+    ``streams/sinks/ladybug.py`` says how long.
+
+    Raises (all methods):
+        TransientError: The graph did not answer in time, or at all.
+    """
+
+    def __init__(self, database: ladybug.Database, *, timeout: float = 10.0) -> None:
+        super().__init__(self._query)
+        self._database = database
+        self._timeout_ms = int(timeout * 1000)
+        self._local = threading.local()
+
+    def _query(self, query: str, **parameters: object) -> list[list[Any]]:
         try:
             with self._connection().execute(query, parameters) as result:
                 return list(result.get_all())
@@ -184,12 +203,12 @@ class LadybugGraph:
         return self._local.connection
 
 
-def _is_id(text: str) -> bool:
+def _canonical(id_: str) -> str:
+    """The id as it is stored; empty when it can be none."""
     try:
-        uuid.UUID(text)
+        return str(uuid.UUID(id_))
     except ValueError:
-        return False
-    return True
+        return ""
 
 
 def _relation(row: Sequence[Any]) -> EntityRelation:

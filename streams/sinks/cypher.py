@@ -4,8 +4,8 @@
     (:Entity)-[:MENTIONED_IN {count, confidence, surface}]->(:Chunk)
     (:Entity)-[:RELATED_TO {type, chunk_id, evidence, confidence}]->(:Entity)    one edge per supporting chunk
 
-Portable to Neo4j except where a comment says otherwise. What the engine can look up by primary key it does; three
-forms matter to ladybug 0.22 and hurt nobody else. ``MATCH (a {id: row.a}) MATCH (b {id: row.b})`` is two
+Every statement runs on both engines except where a comment says otherwise. What the engine can look up by primary key
+it does; three forms matter to ladybug 0.22 and hurt nobody else. ``MATCH (a {id: row.a}) MATCH (b {id: row.b})`` is two
 lookups, with a comma it is a cross product. ``MERGE`` scans the table, so ids are looked up first and the new ones
 created. A hop is cheap from ``{id: $id}``, a hop from an unwound id scans the table.
 """
@@ -24,8 +24,7 @@ Row = dict[str, object]
 FORMAT = 1
 
 # Ladybug only: tables exist before use. Ids are UUIDs there (16 bytes instead of 36, compared 3 times as fast);
-# strings given as parameters are cast, results are ``uuid.UUID``. Neo4j: constraints on id, an index on
-# RELATED_TO.chunk_id, and string ids.
+# strings given as parameters are cast, results are ``uuid.UUID``.
 SCHEMA = (
     "CREATE NODE TABLE Format(version INT64 PRIMARY KEY)",
     "CREATE NODE TABLE Document(id STRING PRIMARY KEY, latest_version INT64, latest_sequence INT64, "
@@ -94,6 +93,44 @@ REMOVE_CHUNKS = "UNWIND $ids AS id MATCH (c:Chunk {id: id}) DETACH DELETE c"
 ONE_MENTION = "MATCH (e:Entity {id: $entity_id})-[:MENTIONED_IN]->(c:Chunk) RETURN c.id LIMIT 1"
 REMOVE_ENTITIES = "UNWIND $ids AS id MATCH (e:Entity {id: id}) DETACH DELETE e"
 
+# Neo4j only, down to HELD. Ids are strings there; several workers write at once; a statement is a round trip, so that
+# one statement does what ladybug does faster in many.
+NEO4J_SCHEMA = (
+    "CREATE CONSTRAINT document_id IF NOT EXISTS FOR (d:Document) REQUIRE d.id IS UNIQUE",
+    "CREATE CONSTRAINT chunk_id IF NOT EXISTS FOR (c:Chunk) REQUIRE c.id IS UNIQUE",
+    "CREATE CONSTRAINT entity_id IF NOT EXISTS FOR (e:Entity) REQUIRE e.id IS UNIQUE",
+    "CREATE CONSTRAINT format_version IF NOT EXISTS FOR (f:Format) REQUIRE f.version IS UNIQUE",
+    "CREATE INDEX entity_prefix IF NOT EXISTS FOR (e:Entity) ON (e.prefix)",  # a key of an index is 8 kB at most
+    "CREATE INDEX relation_chunk_id IF NOT EXISTS FOR ()-[r:RELATED_TO]-() ON (r.chunk_id)",
+    "CALL db.awaitIndexes(60)",
+)
+MERGE_FORMAT = f"MERGE (:Format {{version: {FORMAT}}})"
+MERGE_HEADS = "UNWIND $ids AS id MERGE (:Document {id: id})"
+LOCK_HEADS = "UNWIND $ids AS id MATCH (d:Document {id: id}) SET d.locked = true REMOVE d.locked"
+# A merge holds the key until the commit, so that nobody removes an entity between its lookup and its new mention.
+MERGE_ENTITIES = """
+UNWIND $rows AS row MERGE (e:Entity {id: row.id})
+ON CREATE SET e.name = row.name, e.type = row.type, e.prefix = left(row.name, 256)
+"""
+SHOW_ONLY = """
+MATCH (d:Document {id: $document_id})<-[:PART_OF]-(c:Chunk) WHERE c.live <> (c.revision = $revision)
+SET c.live = NOT c.live
+"""
+CHUNKS_BUT = """
+MATCH (d:Document {id: $document_id})<-[:PART_OF]-(c:Chunk) WHERE c.revision <> $revision RETURN c.id LIMIT $limit
+"""
+ENTITIES_OF_CHUNKS = """
+UNWIND $ids AS id MATCH (c:Chunk {id: id})<-[:MENTIONED_IN]-(e:Entity) RETURN DISTINCT e.id AS id ORDER BY id
+"""
+REMOVE_RELATIONS_OF_CHUNKS = "UNWIND $ids AS id MATCH (:Entity)-[r:RELATED_TO {chunk_id: id}]->(:Entity) DELETE r"
+# Not DETACH DELETE: a mention that another worker committed since the lookup makes it fail, instead of being removed.
+REMOVE_UNMENTIONED = """
+UNWIND $ids AS id MATCH (e:Entity {id: id}) WHERE NOT EXISTS { MATCH (e)-[:MENTIONED_IN]->(:Chunk) } DELETE e
+"""
+HELD = """
+MATCH (d:Document {id: $document_id})<-[:PART_OF]-(c:Chunk) WHERE c.revision = $revision RETURN count(*)
+"""
+
 DUMPS = (
     """
 MATCH (c:Chunk) WHERE c.live RETURN DISTINCT 'document' AS kind, c.document_id AS document_id ORDER BY document_id
@@ -150,6 +187,12 @@ def head_row(document_id: str, head: Head) -> Row:
         "chunk_count": head.chunk_count,
         "content_hash": head.content_hash,
     }
+
+
+def title_rows(heads: Mapping[str, Head], items: Iterable[Extraction]) -> list[Row]:
+    """Rows for ``SET_TITLES``, of those items' documents that are among the heads."""
+    chunks = {item.chunk.document_id: item.chunk for item in items if item.chunk.document_id in heads}
+    return [{"id": id_, "title": chunk.title, "source": chunk.source} for id_, chunk in chunks.items()]
 
 
 def live_rows(heads: Mapping[str, Head]) -> list[Row]:
