@@ -9,7 +9,7 @@ from api.measured import Measured
 from api.metrics import RequestMetrics
 from api.ports import Ports
 from api.request_ids import RequestIds
-from api.routes import documents, embeddings, health, operations, reranking, searching, statuses
+from api.routes import documents, embeddings, graph, health, operations, reranking, searching, statuses
 from api.search import Search
 from schemas.settings import Settings
 
@@ -37,6 +37,7 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
     app.include_router(documents.router(ports.publisher, chunk_lag, max_lag=settings.api.max_lag_seconds))
     app.include_router(statuses.router(ports.status))
     app.include_router(searching.router(Search(ports, rerank_candidates=settings.reranking.candidates)))
+    app.include_router(graph.router(ports.graph))
     app.include_router(embeddings.router(ports.embeddings, settings.api))
     app.include_router(reranking.router(ports.reranker, settings.api))
     app.include_router(operations.router(ports.lag))

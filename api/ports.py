@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from api.retrievers.graph import Graph
 from api.retrievers.hits import Retriever
 from processors.micro_batcher import Priority
 from processors.rerankers import Reranker
@@ -182,6 +183,7 @@ class Ports:
     status: StatusView
     lag: LagMeter
     retriever: Retriever
+    graph: Graph
     embeddings: Embeddings
     embed_query: Callable[[str], Vector]
     encode_query: Callable[[str], SparseVector]

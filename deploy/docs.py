@@ -16,7 +16,7 @@ from schemas.records import (
     ExtractionRecord,
     StatusRecord,
 )
-from schemas.settings import Settings, value_of, variable_names
+from schemas.settings import FLAGS, Settings, value_of, variable_names
 from schemas.topics import (
     CHUNKS,
     DOCUMENTS,
@@ -77,9 +77,11 @@ def asyncapi() -> dict[str, Any]:
 def configuration() -> str:
     """Every setting as Markdown."""
     lines = ["# Configuration", "", "Read once at start; an unknown `AEGIS_*` variable is an error.", ""]
+    short = {name: flag for flag, name in FLAGS.items()}
     for name, field in variable_names(Settings).items():
         default = value_of(Settings.model_construct(), name)
         described = [field.description, ""] if field.description else []
+        described += [f"Also read from `{short[name]}`, which this name overrides.", ""] if name in short else []
         lines += [f"## `{name}`", "", *described, "Default: empty" if default == "" else f"Default: `{default}`", ""]
     return "\n".join(lines)
 

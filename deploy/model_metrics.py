@@ -1,8 +1,11 @@
 """Metrics of the models, which both sides run; names are a contract with dashboards."""
 
-from prometheus_client import Gauge, Histogram
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
 
 from processors.micro_batcher import BatchReport
+
+log = structlog.get_logger()
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -26,6 +29,22 @@ TOKENISE_SECONDS = Histogram(
     "aegis_batcher_tokenise_seconds", "Tokenising the texts of one call.", ["model"], buckets=_SECONDS
 )
 INFERENCE_SECONDS = Histogram("aegis_batcher_inference_seconds", "One forward pass.", ["model"], buckets=_SECONDS)
+
+EXTRACTION_SECONDS = Histogram(
+    "aegis_extraction_duration_seconds",
+    "One phase of extraction on one batch of chunks.",
+    ["phase", "pipeline_type"],
+    buckets=_SECONDS,
+)
+EXTRACTED_ENTITIES = Counter("aegis_extraction_entities_total", "Mentions of entities found.")
+EXTRACTED_RELATIONS = Counter("aegis_extraction_relations_total", "Relations found.")
+EXTRACTION_ERRORS = Counter(
+    "aegis_extraction_errors_total",
+    "Times that a phase could not do its work and the next best took its place.",
+    ["phase", "error_type"],
+)
+
+_PIPELINE = "three_phase"
 
 
 class ModelMetrics:
@@ -51,3 +70,21 @@ class ModelMetrics:
     def tokenised(self, seconds: float) -> None:
         """The texts of one call are tokens."""
         self._tokenise_seconds.observe(seconds)
+
+
+class ExtractionMetrics:
+    """Notes what extraction does."""
+
+    def phase(self, name: str, seconds: float) -> None:
+        """A phase is done with a batch."""
+        EXTRACTION_SECONDS.labels(name, _PIPELINE).observe(seconds)
+
+    def found(self, mentions: int, relations: int) -> None:
+        """What one batch gave."""
+        EXTRACTED_ENTITIES.inc(mentions)
+        EXTRACTED_RELATIONS.inc(relations)
+
+    def failed(self, phase: str, error: Exception) -> None:
+        """A phase could not do its work; the next best took its place."""
+        EXTRACTION_ERRORS.labels(phase, type(error).__name__).inc()
+        log.warning("extraction-degraded", phase=phase, error=str(error))

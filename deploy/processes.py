@@ -10,8 +10,9 @@ import uvicorn
 
 from api.app import create_app
 from api.ports import Ports
-from deploy.model_metrics import ModelMetrics
-from deploy.stores import VectorSides, once, open_graph_store, open_vectors
+from api.retrievers.graph import Graph
+from deploy.model_metrics import ExtractionMetrics, ModelMetrics
+from deploy.stores import VectorSides, once, open_graph_store, open_graphs, open_vectors
 from processors import build
 from schemas.records import EmbeddedChunk, Extraction, StageName
 from schemas.settings import Settings
@@ -48,6 +49,7 @@ def run_worker(
         vectors=vectors or (lambda: open_vectors(settings).store),
         graph=graph or (lambda: open_graph_store(settings)),
         observe=ModelMetrics(settings.embedding.model),
+        observe_extraction=ExtractionMetrics(),
     )
     worker = Worker(resources, stages)
     serve_health(worker.healths, host="127.0.0.1", port=health_port)
@@ -57,18 +59,24 @@ def run_worker(
 def run_node(settings: Settings, bootstrap_servers: str) -> None:
     """Run the index stages and the API over the same opened stores, until signalled."""
     view = _view(settings, bootstrap_servers)
-    vectors = once(open_vectors, settings)
+    vectors, graphs = once(open_vectors, settings), once(open_graphs, settings)
     resources = Resources(
         settings,
         bootstrap_servers,
         lambda: view,
         vectors=lambda: vectors().store,
-        graph=once(open_graph_store, settings),
+        graph=lambda: graphs().store,
     )
     worker = Worker(resources, NODE_STAGES)
     with Publisher(bootstrap_servers, settings) as publisher:
         ports = _ports(
-            settings, bootstrap_servers, vectors=vectors(), publisher=publisher, view=view, healths=worker.healths
+            settings,
+            bootstrap_servers,
+            vectors=vectors(),
+            graph=graphs().reader,
+            publisher=publisher,
+            view=view,
+            healths=worker.healths,
         )
         server = _server(settings, ports)
         thread = threading.Thread(target=_serve_or_exit, args=[server], name="api", daemon=True)
@@ -81,12 +89,21 @@ def run_node(settings: Settings, bootstrap_servers: str) -> None:
 
 def run_api(settings: Settings, bootstrap_servers: str) -> None:
     """Run the API alone, on server stores."""
-    if not settings.vectors.url:
-        raise ValueError("`aegis api` needs AEGIS_VECTORS__URL; embedded stores are served by `aegis up`")
+    if not (settings.vectors.url and settings.graph.url):
+        raise ValueError(
+            "`aegis api` needs AEGIS_VECTORS__URL and AEGIS_GRAPH__URL; embedded stores are served by `aegis up`"
+        )
     view = _view(settings, bootstrap_servers)
     with Publisher(bootstrap_servers, settings) as publisher:
-        vectors = open_vectors(settings)
-        ports = _ports(settings, bootstrap_servers, vectors=vectors, publisher=publisher, view=view, healths={})
+        ports = _ports(
+            settings,
+            bootstrap_servers,
+            vectors=open_vectors(settings),
+            graph=open_graphs(settings).reader,
+            publisher=publisher,
+            view=view,
+            healths={},
+        )
         _server(settings, ports).run()
     view.stop()
 
@@ -113,6 +130,7 @@ def _ports(
     bootstrap_servers: str,
     *,
     vectors: VectorSides,
+    graph: Graph,
     publisher: Publisher,
     view: StatusView,
     healths: Mapping[StageName, StageHealth],
@@ -124,6 +142,7 @@ def _ports(
         status=view,
         lag=LagMeter(bootstrap_servers),
         retriever=vectors.retriever,
+        graph=graph,
         embeddings=embedder,
         embed_query=embedder.embed_query,
         encode_query=build.build_sparse_encoder().query,

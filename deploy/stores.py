@@ -6,6 +6,8 @@ from functools import cache
 from typing import Any, Protocol
 
 from api.retrievers.edge import EdgeRetriever
+from api.retrievers.graph import Graph as GraphReader
+from api.retrievers.graph import LadybugGraph
 from api.retrievers.hits import Retriever
 from processors import build
 from schemas.records import EmbeddedChunk, Extraction
@@ -65,8 +67,16 @@ def open_vectors(settings: Settings) -> VectorSides:
     return VectorSides(edge_store, EdgeRetriever(shard))
 
 
-def open_graph_store(settings: Settings) -> GraphStore:
-    """Open the graph store that the settings name.
+@dataclass(frozen=True)
+class GraphSides:
+    """The write side and the read side of one opened graph store."""
+
+    store: GraphStore
+    reader: GraphReader
+
+
+def open_graphs(settings: Settings) -> GraphSides:
+    """Open the graph store that the settings name; both sides share it.
 
     Raises:
         ValueError: The server does not let this user in, or has no such database.
@@ -74,7 +84,13 @@ def open_graph_store(settings: Settings) -> GraphStore:
     """
     if settings.graph.url:
         return _open_neo4j(settings.graph)
-    return LadybugGraphStore(open_graph(settings.data_dir / "graph", buffer_pool_mb=settings.graph.buffer_pool_mb))
+    database = open_graph(settings.data_dir / "graph", buffer_pool_mb=settings.graph.buffer_pool_mb)
+    return GraphSides(LadybugGraphStore(database), LadybugGraph(database))
+
+
+def open_graph_store(settings: Settings) -> GraphStore:
+    """Open the write side of the graph store alone. Raises as ``open_graphs``."""
+    return open_graphs(settings).store
 
 
 def once(open_it: Callable[[Settings], Any], settings: Settings) -> Callable[[], Any]:
@@ -97,7 +113,8 @@ def _open_server(settings: Settings, encode: SparseEncoder, *, model: str, dimen
     return VectorSides(store, QdrantRetriever(client, collection))
 
 
-def _open_neo4j(graph: Graph) -> GraphStore:
+def _open_neo4j(graph: Graph) -> GraphSides:
+    from api.retrievers.neo4j import Neo4jGraph
     from streams.sinks.neo4j import Neo4jGraphStore, connect
 
     password = graph.password.get_secret_value() if graph.password else None
@@ -108,4 +125,4 @@ def _open_neo4j(graph: Graph) -> GraphStore:
     except BaseException:
         store.close()
         raise
-    return store
+    return GraphSides(store, Neo4jGraph(driver, database=graph.database, timeout=graph.timeout))

@@ -5,8 +5,12 @@ from processors.bm25 import Bm25Encoder
 from processors.chunk import Splitter
 from processors.convert import Converter
 from processors.embed import UNOBSERVED, Embedder, Observer
-from processors.extract import RuleExtractor
+from processors.extract import UNOBSERVED as UNOBSERVED_EXTRACTION
+from processors.extract import Extractor, Recogniser
+from processors.extract import Observer as ExtractionObserver
 from processors.model_folder import ModelFolder, model_folder
+from processors.ner import NamedEntityRecogniser
+from processors.ner.rules import RuleRecogniser
 from processors.rerankers import Reranker
 from processors.rerankers.cross_encoder import CrossEncoderReranker
 from processors.rerankers.llm import LlmReranker
@@ -105,13 +109,30 @@ def build_reranker(settings: Settings) -> Reranker | None:
     return None
 
 
-def build_extractor(settings: Settings) -> RuleExtractor:
-    """Texts to mentions and relations."""
-    return RuleExtractor(max_mentions=settings.extraction.max_mentions)
+def build_extractor(settings: Settings, *, observe: ExtractionObserver = UNOBSERVED_EXTRACTION) -> Extractor:
+    """Texts to mentions and relations. Where the model of names cannot be loaded, the rules take its place."""
+    rules = RuleRecogniser()
+    return Extractor(
+        _recogniser(settings, observe) or rules,
+        fallback=rules,
+        relations=None,
+        max_mentions=settings.extraction.max_mentions,
+        observe=observe,
+    )
+
+
+def _recogniser(settings: Settings, observe: ExtractionObserver) -> Recogniser | None:
+    if settings.extraction.names == "rules":
+        return None
+    try:
+        return NamedEntityRecogniser(threads=settings.embedding.threads)
+    except ValueError as error:
+        observe.failed("load", error)
+        return None
 
 
 # Raised whenever a processor's code makes something else of the same content.
-_GENERATION = 1
+_GENERATION = 2
 
 
 def fingerprint(settings: Settings) -> str:
@@ -122,7 +143,7 @@ def fingerprint(settings: Settings) -> str:
         "model": settings.embedding.model,
         "tokens": chunking.max_tokens,
         "overlap": chunking.overlap_tokens,
-        "extraction": RuleExtractor.name,
+        "names": settings.extraction.names,
         "mentions": settings.extraction.max_mentions,
     }
     return " ".join(f"{name}={value}" for name, value in parts.items())

@@ -1,323 +1,161 @@
-"""Mentions and relations by rule, for English and German: what is left when no trained pipeline is there.
+"""The three phases of extraction: names, then the same name only once, then what the text says of them."""
 
-The rules read capitals, and precision goes before recall. German writes every noun with one, so there a single word
-must show more: be an acronym, carry a capital inside, follow a title, or stand where places stand ("in Berlin").
-A type comes from the name itself or from a title before it, else it is MISC: an entity is keyed by type and name,
-and a type guessed from the context would split it in two.
-"""
-
-import re
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence, Set
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from typing import Protocol
 
-from processors import lexicon
-from schemas.ids import entity_id, normalised_name
+from processors.dedup import deduplicated
+from processors.errors import UnavailableError
+from processors.ner.recogniser import Span
+from processors.relations import RelationExtractor
+from processors.relations.cooccurrence import related
+from processors.sentences import prose
+from schemas.ids import normalised_name
 from schemas.records import Mention, Relation
 
-Span = tuple[int, int]
 
-_MAX_RELATIONS = 32
-_MAX_EVIDENCE = 300
-_MAX_WORDS = 7  # more capitals in a row are a heading
+class Recogniser(Protocol):
+    """Finds names in texts."""
 
-_MONTHS = (
-    "January|February|March|April|May|June|July|August|September|October|November|December|Januar|Jänner|Februar|März|"
-    "Mai|Juni|Juli|Oktober|Dezember"
-)
-_DATE = re.compile(
-    rf"\b\d{{1,2}}(?:st|nd|rd|th|\.)? (?:of )?(?:{_MONTHS})\b(?:,? \d{{4}}\b)?"
-    rf"|\b(?:{_MONTHS})(?: \d{{1,2}}(?:st|nd|rd|th)?\b)?,? \d{{4}}\b"
-    rf"|\b(?:{_MONTHS}) \d{{1,2}}(?:st|nd|rd|th)?\b"
-    r"|\b\d{4}-\d{2}-\d{2}\b|\b\d{1,2}\.\d{1,2}\.\d{4}\b"
-    r"|(?:(?<=\b[iI]n )|(?<=\b[sS]ince )|(?<=\b[sS]eit )|(?<=\bJahr )|(?<=\bJahre ))(?:1\d|20)\d\d\b"
-)
-# Code blocks and headings; then code spans, addresses, tags and link targets.
-_HIDDEN = re.compile(
-    r"(?P<block>^(?:```|~~~)[\s\S]*?(?:^(?:```|~~~)|\Z)|^\#{1,6}[ \t][^\n]*)"
-    r"|`[^`\n]+`|\b(?:https?|ftp)://[^\s<>]+|\bwww\.[^\s<>]+|(?<![\w.+-])[\w.+-]++@[\w.-]+"
-    r"|<[^<>\n]{1,200}>|\]\([^()\s]*\)",
-    re.MULTILINE,
-)
-_BOUNDARY = re.compile(r"[.!?…][\"'”’»)\]]*(?=\s)|\n\s*\n|\n(?=[ \t]*(?:[-*+•>]|\d+[.)])[ \t])|[|;\t]")
-# No part of an identifier (SNAKE_CASE) or of a tag (@name).
-_WORD = re.compile(r"(?<![^\W_]_)(?<![@#$])(?<![^\W_])[^\W_](?:[^\W_]|[-'’&.](?=[^\W_]))*+(?!_[^\W_])")
-_GERMAN_ROLE = re.compile(
-    r"(?:präsident|minister|meister|trainer|chef|kanzler|sekretär|sprecher|direktor|politiker|sänger|spieler)(?:in)?$"
-)
-_GERMAN_NOUN = re.compile(r"(?:ung|heit|keit|schaft|tion|ität|nis|tum|ment|(?<!i|d)en|er|(?<!ell)e|ern|els|zeit|ig)$")
-_GERMAN_ADJECTIVE_ENDINGS = ("e", "en", "er", "es")
+    @property
+    def name(self) -> str:
+        """What the extraction's pipeline calls it."""
 
-_FUNCTION_WORDS = lexicon.ENGLISH_FUNCTION_WORDS | lexicon.GERMAN_FUNCTION_WORDS
-_NO_NAME_ALONE = lexicon.PEOPLES | lexicon.COMPANY_WORDS | lexicon.ORGANISATION_WORDS | lexicon.PLACE_WORDS
+    def recognise(self, texts: Sequence[str]) -> list[list[Span]]:
+        """Names of each text, in order of their place; none overlap.
+
+        Raises:
+            UnavailableError: It cannot say now.
+        """
+
+
+class Observer(Protocol):
+    """Is told what an extraction does, in the thread that does it."""
+
+    def phase(self, name: str, seconds: float) -> None:
+        """A phase is done with a batch."""
+
+    def found(self, mentions: int, relations: int) -> None:
+        """What one batch gave."""
+
+    def failed(self, phase: str, error: Exception) -> None:
+        """A phase could not do its work; the next best took its place."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in one text."""
+    """What was found in one text, and which phases found it."""
 
     mentions: tuple[Mention, ...]
     relations: tuple[Relation, ...]
+    pipeline: str
 
 
-class RuleExtractor:
-    """Mentions by rule, and an undirected RELATED_TO between the entities that one sentence names together.
+class _Unobserved:
+    def phase(self, name: str, seconds: float) -> None:
+        pass
 
-    Takes time linear in the text. Of each text the first ``max_mentions`` mentions are kept.
+    def found(self, mentions: int, relations: int) -> None:
+        pass
+
+    def failed(self, phase: str, error: Exception) -> None:
+        pass
+
+
+UNOBSERVED: Observer = _Unobserved()
+
+
+class Extractor:
+    """Mentions, typed relations, and RELATED_TO between the other entities that one sentence names together.
+
+    A phase that is unavailable does not lose a text: the fallback finds the names, and without typed relations there
+    are the untyped ones. ``Found.pipeline`` says who spoke.
+
+    Args:
+        recogniser: Finds names.
+        fallback: Finds them when the recogniser cannot.
+        relations: Finds typed relations; None leaves them out.
+        max_mentions: Of each text, so many mentions are kept, the first ones.
+        observe: Told of every phase.
     """
 
-    name = "rules"
-
-    def __init__(self, *, max_mentions: int) -> None:
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        *,
+        fallback: Recogniser,
+        relations: RelationExtractor | None,
+        max_mentions: int,
+        observe: Observer = UNOBSERVED,
+    ) -> None:
+        self._recogniser = recogniser
+        self._fallback = fallback
+        self._relations = relations
         self._max_mentions = max_mentions
+        self._observe = observe
 
     def extract(self, texts: Sequence[str]) -> list[Found]:
-        """Extract from texts, in order; one output per text."""
-        return [self._extract(text) for text in texts]
+        """Extract from texts, in order; one output per text.
 
-    def _extract(self, text: str) -> Found:
-        visible = _HIDDEN.sub(_blank, text)
-        types = {date.span(): "DATE" for date in _DATE.finditer(visible)}
-        visible = _DATE.sub(_blank, visible)
-        sentences = list(_sentences(visible))
-        types |= _Names(visible).in_sentences(sentences)
-        mentions = [_mention(text, span, types[span]) for span in sorted(types)[: self._max_mentions]]
-        return Found(tuple(mentions), tuple(_relations(text, mentions, sentences)))
+        Raises:
+            PermanentError: A text is no valid Unicode.
+        """
+        mentions, recognised_by = self._mentions(texts)
+        typed, related_by = self._typed(texts, mentions)
+        pipeline = "+".join(name for name in (recognised_by, related_by) if name)
+        found = [
+            Found(tuple(of), _with_untyped(text, of, known), pipeline)
+            for text, of, known in zip(texts, mentions, typed, strict=True)
+        ]
+        self._observe.found(sum(len(one.mentions) for one in found), sum(len(one.relations) for one in found))
+        return found
 
+    def _mentions(self, texts: Sequence[str]) -> tuple[list[list[Mention]], str]:
+        begun, by = time.perf_counter(), self._recogniser
+        try:
+            spans = by.recognise(texts)
+        except UnavailableError as error:
+            self._observe.failed("ner", error)
+            by = self._fallback
+            spans = by.recognise(texts)
+        mentions = [list(_mentions(text, of))[: self._max_mentions] for text, of in zip(texts, spans, strict=True)]
+        recognised = time.perf_counter()
+        self._observe.phase("ner", recognised - begun)
+        mentions = [deduplicated(of) for of in mentions]
+        self._observe.phase("dedup", time.perf_counter() - recognised)
+        return mentions, by.name
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    start: int
-    end: int
-    text: str
-    lower: str  # without a dot at the end
-    is_name_like: bool
-    opens: bool  # its capital may be there for the sentence's sake only
-
-    @property
-    def is_initial(self) -> bool:
-        return len(self.text) == 2 and self.text[1] == "."
-
-    @property
-    def is_acronym(self) -> bool:
-        return 2 <= len(self.text) <= 6 and self.text.isupper() and not self.is_initial
-
-    @property
-    def has_inner_capital(self) -> bool:
-        rest = self.text[1:]
-        return self.text.isalpha() and not rest.islower() and not rest.isupper() and len(rest) > 0
-
-    @property
-    def is_telling(self) -> bool:
-        return self.is_acronym or self.has_inner_capital
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    tokens: tuple[_Token, ...]
-    type: str
-    is_placed: bool  # stands where German puts a proper name: "in Berlin"
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        return tuple(token.text for token in self.tokens)
-
-    @property
-    def span(self) -> Span:
-        return self.tokens[0].start, self.tokens[-1].end
+    def _typed(
+        self, texts: Sequence[str], mentions: Sequence[Sequence[Mention]]
+    ) -> tuple[list[tuple[Relation, ...]], str]:
+        if self._relations is None:
+            return [()] * len(texts), ""
+        begun = time.perf_counter()
+        try:
+            relations = self._relations.relations(texts, mentions)
+        except UnavailableError as error:
+            self._observe.failed("relations", error)
+            return [()] * len(texts), ""
+        self._observe.phase("relations", time.perf_counter() - begun)
+        return relations, self._relations.name
 
 
-class _Names:
-    """The names in one text, which decides them as a whole: by its language, and by what it writes elsewhere."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._german = lexicon.is_german(text)
-        functions = lexicon.GERMAN_FUNCTION_WORDS if self._german else lexicon.ENGLISH_FUNCTION_WORDS
-        self._no_names = functions | lexicon.COMMON_WORDS
-        self._particles = lexicon.GERMAN_PARTICLES if self._german else lexicon.ENGLISH_PARTICLES
-        self._lower_words = {word for word in _WORD.findall(text) if word.islower()}
-
-    def in_sentences(self, sentences: Sequence[Span]) -> dict[Span, str]:
-        """Spans of names with their types."""
-        candidates = [candidate for sentence in sentences for candidate in self._candidates(sentence)]
-        types = {candidate.words: candidate.type for candidate in candidates if candidate.type != "MISC"}
-        types |= {words[-1:]: "PERSON" for words, type_ in types.items() if type_ == "PERSON"}
-        known = {candidate.words for candidate in candidates if self._is_known_by(candidate)}
-        return {
-            candidate.span: types.get(candidate.words, "MISC")
-            for candidate in candidates
-            if candidate.words in types or self._shows(candidate, known)
-        }
-
-    def _tokens(self, start: int, end: int) -> Iterator[_Token]:
-        previous = start
-        for word in _WORD.finditer(self._text, start, end):
-            surface = word[0][:-2] if word[0].endswith(("'s", "’s")) else word[0]
-            if _takes_dot(surface) and self._text[word.end() : word.end() + 1] == ".":
-                surface += "."
-            gap = self._text[previous : word.start()]
-            lower = surface.lower().rstrip(".")
-            yield _Token(
-                start=word.start(),
-                end=word.start() + len(surface),
-                text=surface,
-                lower=lower,
-                is_name_like=surface[0].isupper() and (lower not in self._no_names or surface == "US"),
-                opens=previous == start or any(mark in gap for mark in ':"“„«»'),
+def _mentions(text: str, spans: Sequence[Span]) -> list[Mention]:
+    """Mentions of the spans that are prose and that name something."""
+    visible = prose(text)
+    found = []
+    for span in spans:
+        surface = text[span.start : span.end]
+        if surface == visible[span.start : span.end] and (name := normalised_name(surface)):
+            found.append(
+                Mention(
+                    start=span.start, end=span.end, text=surface, name=name, type=span.type, confidence=span.confidence
+                )
             )
-            previous = word.end()
-
-    def _candidates(self, sentence: Span) -> Iterator[_Candidate]:
-        tokens = list(self._tokens(*sentence))
-        if _is_shouted(tokens):
-            return
-        position = 0
-        while position < len(tokens):
-            first, position = position, position + 1
-            if not tokens[first].is_name_like:
-                continue
-            particles = self._particles - {"of"} if self._is_title(tokens[first]) else self._particles
-            while (following := self._following(tokens, position - 1, particles)) is not None:
-                position = following + 1
-            before = tokens[first - 1].text if first and self._are_joined(*tokens[first - 1 : first + 1]) else ""
-            candidate = self._candidate(tokens[first:position], before)
-            if candidate is not None:
-                yield candidate
-
-    def _following(self, tokens: Sequence[_Token], position: int, particles: Set[str]) -> int | None:
-        """Position of the capitalised word that goes on with the name, beyond a particle and its article."""
-        for small_words in (particles, lexicon.ARTICLES, frozenset[str]()):
-            position += 1
-            if position == len(tokens) or not self._are_joined(*tokens[position - 1 : position + 1]):
-                return None
-            if tokens[position].is_name_like:
-                return position
-            if tokens[position].text not in small_words:
-                return None
-        return None
-
-    def _are_joined(self, token: _Token, following: _Token) -> bool:
-        gap = self._text[token.end : following.start]
-        return gap.isspace() or gap == " & "
-
-    def _candidate(self, tokens: Sequence[_Token], before: str) -> _Candidate | None:
-        if len(tokens) > _MAX_WORDS:
-            return None
-        placed = self._german and _is_placed(tokens, before)
-        if placed and len(tokens) > 1:
-            tokens = tokens[1:]  # "der Konzern BASF"
-        titled = False
-        while len(tokens) > 1 and self._is_title(tokens[0]):
-            titled, tokens = True, tokens[1:]
-        while len(tokens) > 1 and not (tokens[0].is_name_like and self._may_begin(tokens[0])):
-            tokens = tokens[1:]
-        if not tokens[0].is_name_like or self._is_title(tokens[0]):
-            return None
-        return _Candidate(tuple(tokens), "PERSON" if titled else _type(tokens), placed)
-
-    def _is_title(self, token: _Token) -> bool:
-        return token.lower in lexicon.TITLES or (self._german and _GERMAN_ROLE.search(token.lower) is not None)
-
-    def _may_begin(self, token: _Token) -> bool:
-        return not token.opens or token.lower not in self._lower_words
-
-    def _is_known_by(self, candidate: _Candidate) -> bool:
-        alone = len(candidate.tokens) == 1
-        return candidate.is_placed or not (candidate.tokens[0].opens or (self._german and alone))
-
-    def _shows(self, candidate: _Candidate, known: set[tuple[str, ...]]) -> bool:
-        """Whether a candidate without a type shows enough to be a name."""
-        first, last = candidate.tokens[0], candidate.tokens[-1]
-        if len(candidate.tokens) == 1:
-            is_word = first.lower in self._lower_words or len(first.text) == 1
-            is_name = first.is_telling or (candidate.words in known and not is_word)
-            return is_name and first.lower not in _NO_NAME_ALONE
-        if not self._german:
-            return True
-        is_genitive = len(candidate.tokens) == 2 and last.text.endswith("s") and not last.is_telling
-        return candidate.words in known and not is_genitive  # "Süden Irlands"
+    return found
 
 
-def _type(tokens: Sequence[_Token]) -> str:
-    words = [token.lower for token in tokens]
-    if any("-" in word and word.rsplit("-", 1)[1] in lexicon.ORGANISATION_WORDS for word in words):
-        return "ORG"
-    if len(words) == 1:
-        return "MISC"
-    if words[-1] in lexicon.COMPANY_WORDS or not lexicon.ORGANISATION_WORDS.isdisjoint(words):
-        return "ORG"
-    if words[0] in lexicon.PLACE_WORDS or words[-1] in lexicon.PLACE_WORDS:
-        return "LOC"
-    has_initial = any(token.is_initial for token in tokens[:-1]) and len(words[-1]) > 1
-    return "PERSON" if has_initial or "van" in words else "MISC"
-
-
-def _is_placed(tokens: Sequence[_Token], before: str) -> bool:
-    first = tokens[0]
-    if len(tokens) > 1:
-        is_noun = not first.is_telling and not first.text.endswith(_GERMAN_ADJECTIVE_ENDINGS)
-        return before in lexicon.GERMAN_DETERMINERS and is_noun and _type(tokens) == "MISC"
-    is_noun = first.lower in lexicon.NO_PLACES or _GERMAN_NOUN.search(first.text) is not None
-    return before in ("in", "aus", "nach") and not is_noun
-
-
-def _takes_dot(word: str) -> bool:
-    return len(word) == 1 or word[1] == "." or word.lower() in lexicon.ABBREVIATIONS
-
-
-def _is_shouted(tokens: Sequence[_Token]) -> bool:
-    return len(tokens) > 3 and 2 * sum(token.text.isupper() for token in tokens) > len(tokens)
-
-
-def _blank(hidden: re.Match[str]) -> str:
-    """As many characters that belong to no word; a block ends sentences, anything else stands within one."""
-    return ("\n" if hidden.lastgroup == "block" else "\0") * len(hidden[0])
-
-
-def _sentences(text: str) -> Iterator[Span]:
-    start = 0
-    for boundary in _BOUNDARY.finditer(text):
-        if boundary[0] != "." or not _goes_on(text, boundary):
-            yield start, boundary.end()
-            start = boundary.end()
-    yield start, len(text)
-
-
-def _goes_on(text: str, dot: re.Match[str]) -> bool:
-    before = text[max(0, dot.start() - 16) : dot.start()].split()
-    after = text[dot.end() : dot.end() + 16].split()
-    if not before or not after:
-        return False
-    word = before[-1].lstrip("(\"'“„")
-    takes_dot = bool(word) and _takes_dot(word)
-    return after[0][0].islower() or (takes_dot and after[0].lower() not in _FUNCTION_WORDS)
-
-
-def _mention(text: str, span: Span, type_: str) -> Mention:
-    surface = text[slice(*span)]
-    return Mention(start=span[0], end=span[1], text=surface, name=normalised_name(surface), type=type_)
-
-
-def _relations(text: str, mentions: Sequence[Mention], sentences: Sequence[Span]) -> Iterator[Relation]:
-    starts = [start for start, _ in sentences]
-    entities: dict[int, set[str]] = {}
-    for mention in mentions:
-        if mention.type != "DATE":
-            sentence = bisect_right(starts, mention.start) - 1
-            entities.setdefault(sentence, set()).add(entity_id(mention.type, mention.name))
-    for (source, target), sentence in _pairs(entities).items():
-        evidence = " ".join(text[slice(*sentences[sentence])].split())[:_MAX_EVIDENCE]
-        yield Relation(source=source, target=target, type="RELATED_TO", evidence=evidence, confidence=0.5)
-
-
-def _pairs(entities: Mapping[int, set[str]]) -> dict[tuple[str, str], int]:
-    """Each pair with the first sentence that names both."""
-    pairs: dict[tuple[str, str], int] = {}
-    for sentence, ids in entities.items():
-        for source, target in combinations(sorted(ids), 2):
-            if len(pairs) == _MAX_RELATIONS:
-                return pairs
-            pairs.setdefault((source, target), sentence)
-    return pairs
+def _with_untyped(text: str, mentions: Sequence[Mention], typed: tuple[Relation, ...]) -> tuple[Relation, ...]:
+    known = {frozenset((relation.source, relation.target)) for relation in typed}
+    return (*typed, *related(text, mentions, besides=known))

@@ -90,10 +90,24 @@ class Embedding(_Tree):
 
 
 class Llm(_Tree):
-    url: str = Field("", description="OpenAI-compatible endpoint, up to and with /v1 (Ollama has one); empty: none.")
+    protocol: Literal["openai", "ollama"] = Field(
+        "openai", description="What the server speaks: OpenAI's /chat/completions (many do), or Ollama's own /api/chat."
+    )
+    url: str = Field(
+        "",
+        description="The server: up to and with /v1 for openai, its root for ollama; empty means that there is none.",
+    )
     model: str = Field("", description="The language model's name there.")
     api_key: SecretStr | None = None
     timeout: float = Field(30.0, gt=0, description="Seconds one answer may take.")
+    context_tokens: int = Field(
+        8192, ge=2048, description="Tokens of question and answer; ollama loads the model with room for as many."
+    )
+    batch: int = Field(10, ge=1, le=100, description="Chunks in one question of the relation extractor, at most.")
+    workers: int = Field(4, ge=1, le=64, description="Questions of the relation extractor under way at once.")
+    attempts: int = Field(3, ge=1, le=10, description="Tries of one question before the server counts as down.")
+    wait_min: float = Field(2.0, ge=0, description="Seconds before the second try; each further wait is twice as long.")
+    wait_max: float = Field(10.0, ge=0, description="Longest wait before a try; who asks for longer is given up.")
 
 
 class Reranking(_Tree):
@@ -106,6 +120,9 @@ class Reranking(_Tree):
 
 class Extraction(_Tree):
     batch: Batch = Batch(max_records=64, max_wait=0.02)
+    names: Literal["model", "rules"] = Field(
+        "model", description="Who finds names: the model that comes with the project, or rules alone."
+    )
     max_mentions: int = Field(64, ge=1, description="Mentions kept per chunk.")
 
 

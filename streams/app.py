@@ -12,6 +12,8 @@ import structlog
 
 from processors import build
 from processors.embed import UNOBSERVED, Observer
+from processors.extract import UNOBSERVED as UNOBSERVED_EXTRACTION
+from processors.extract import Observer as ExtractionObserver
 from schemas.records import EmbeddedChunk, Extraction, StageName
 from schemas.settings import Settings
 from schemas.topics import SOURCES, group_of
@@ -40,6 +42,7 @@ class Resources:
     vectors: Callable[[], Store[EmbeddedChunk]] | None = None
     graph: Callable[[], Store[Extraction]] | None = None
     observe: Observer = UNOBSERVED
+    observe_extraction: ExtractionObserver = UNOBSERVED_EXTRACTION
 
 
 @dataclass
@@ -103,7 +106,7 @@ def build_stage(name: StageName, resources: Resources, health: StageHealth) -> S
         embedder.load()
         return embed_stage(embedder, settings)
     if name == "extract":
-        return extract_stage(build.build_extractor(settings), settings)
+        return extract_stage(build.build_extractor(settings, observe=resources.observe_extraction), settings)
     if name == "index-vectors" and resources.vectors is not None:
         return index_vectors_stage(resources.vectors(), settings)
     if name == "index-graph" and resources.graph is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from processors.embed import Embedder
-from processors.extract import Found, RuleExtractor
+from processors.extract import Extractor, Found
 from schemas.records import (
     Chunk,
     ChunkRecord,
@@ -39,7 +39,7 @@ def embed_stage(embedder: Embedder, settings: Settings) -> Stage[Chunk | Mark]:
     return Stage("embed", settings.embedding.batch, decoder(ChunkRecord), process)
 
 
-def extract_stage(extractor: RuleExtractor, settings: Settings) -> Stage[Chunk | Mark]:
+def extract_stage(extractor: Extractor, settings: Settings) -> Stage[Chunk | Mark]:
     """Chunks to mentions and relations."""
 
     def process(batch: Sequence[Chunk | Mark]) -> list[Outputs]:
@@ -47,7 +47,7 @@ def extract_stage(extractor: RuleExtractor, settings: Settings) -> Stage[Chunk |
         return [
             [record]
             if isinstance(record, Mark)
-            else [_extraction(record, next(found), extractor.name), *_progress(record, "extract", "extracted")]
+            else [_extraction(record, next(found)), *_progress(record, "extract", "extracted")]
             for record in batch
         ]
 
@@ -76,8 +76,8 @@ def index_graph_stage(store: Store[Extraction], settings: Settings) -> Stage[Ext
     )
 
 
-def _extraction(chunk: Chunk, found: Found, pipeline: str) -> Extraction:
-    return Extraction(chunk=chunk, mentions=found.mentions, relations=found.relations, pipeline=pipeline)
+def _extraction(chunk: Chunk, found: Found) -> Extraction:
+    return Extraction(chunk=chunk, mentions=found.mentions, relations=found.relations, pipeline=found.pipeline)
 
 
 def _progress(chunk: Chunk, stage: StageName, state: State) -> list[StatusRecord]:

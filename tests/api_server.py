@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from api.app import create_app
 from api.ports import Ports
+from api.retrievers.graph import Graph
 from api.retrievers.hits import DocumentState, Hit
 from processors.embed import mapped
 from processors.errors import UnavailableError
@@ -233,6 +234,7 @@ class Stack:
     retriever: MemoryRetriever = field(default_factory=MemoryRetriever)
     healths: dict[str, dict[str, object]] = field(default_factory=lambda: {"embed": {"ready": True, "reason": None}})
     embeddings: MemoryEmbeddings = field(default_factory=MemoryEmbeddings)
+    graph: Graph = field(default_factory=lambda: Graph(lambda query, **parameters: []))
     reranker: MemoryReranker | None = None
     embedded: list[str] = field(default_factory=list)
     http: httpx.Client = field(default_factory=httpx.Client)
@@ -249,6 +251,7 @@ class Stack:
             status=self.status,
             lag=self.lag,
             retriever=self.retriever,
+            graph=self.graph,
             embeddings=self.embeddings,
             embed_query=self.embed_query,
             encode_query=lambda text: ([len(text)], [1.0]),

@@ -33,7 +33,7 @@ from sentence_transformers import SentenceTransformer
 from deploy.commands.output import table
 from processors import build
 from processors.embed import Embedder
-from processors.errors import UnavailableError
+from processors.errors import OverloadedError, UnavailableError
 from processors.micro_batcher import Priority
 from processors.model_folder import model_folder
 from processors.runtimes import devices
@@ -293,7 +293,10 @@ def _bulk(embedder: Embedder, texts: Sequence[str]) -> Iterator[list[int]]:
             for first in range(0, len(texts), 64):
                 if stopping.is_set():
                     return
-                done[0] += len(embedder.embed(texts[first : first + 64]))
+                try:
+                    done[0] += len(embedder.embed(texts[first : first + 64]))
+                except OverloadedError as refused:
+                    time.sleep(refused.retry_after or 0.1)
 
     thread = threading.Thread(target=work)
     thread.start()

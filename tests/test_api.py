@@ -17,6 +17,8 @@ from tests.api_server import Stack, serving
 if TYPE_CHECKING:  # read by mypy: what deploy will hand in fits the ports
     from api.ports import Ports
     from api.retrievers.edge import EdgeRetriever
+    from api.retrievers.graph import LadybugGraph
+    from api.retrievers.neo4j import Neo4jGraph
     from api.retrievers.qdrant import QdrantRetriever
     from processors.bm25 import Bm25Encoder
     from processors.embed import Embedder
@@ -31,6 +33,7 @@ if TYPE_CHECKING:  # read by mypy: what deploy will hand in fits the ports
         status: StatusView,
         lag: LagMeter,
         retriever: EdgeRetriever | QdrantRetriever,
+        graph: Neo4jGraph | LadybugGraph,
         embedder: Embedder,
         sparse: Bm25Encoder,
         health: StageHealth,
@@ -40,6 +43,7 @@ if TYPE_CHECKING:  # read by mypy: what deploy will hand in fits the ports
             status=status,
             lag=lag,
             retriever=retriever,
+            graph=graph,
             embeddings=embedder,
             embed_query=embedder.embed_query,
             encode_query=sparse.query,
@@ -325,6 +329,11 @@ def test_the_openapi_document_is_valid_and_complete(stack: Stack) -> None:
         "post /api/v1/search",
         "post /v1/embeddings",
         "post /v1/rerank",
+        "get /api/v1/entities",
+        "get /api/v1/entities/{entity_id}",
+        "get /api/v1/entities/{entity_id}/chunks",
+        "get /api/v1/entities/{entity_id}/graph",
+        "get /api/v1/graph",
         "get /api/v1/lag",
         "get /api/v1/formats",
         "get /health",
@@ -354,3 +363,22 @@ def _references(node: object) -> Iterator[str]:
     elif isinstance(node, list):
         for child in node:
             yield from _references(child)
+
+
+def test_lag_is_a_metric_by_its_conventional_names(stack: Stack) -> None:
+    lines = stack.http.get("/metrics").text.splitlines()
+    for sample in (
+        'kafka_consumergroup_lag{consumergroup="aegis-embed",partition="0",topic="t"} 2.0',
+        'kafka_consumergroup_group_lag_seconds{consumergroup="aegis-embed-retry",topic="t"} 0.0',
+        'aegis_consumergroup_verdict{consumergroup="aegis-embed",verdict="OK"} 1.0',
+        'aegis_consumergroup_verdict{consumergroup="aegis-embed",verdict="STALL"} 0.0',
+    ):
+        assert sample in lines, sample
+
+
+def test_metrics_answer_while_the_broker_does_not() -> None:
+    with serving() as stack:
+        stack.lag.down = True
+        text = stack.http.get("/metrics").text
+        assert "aegis_http_request_duration_seconds" in text
+        assert "kafka_consumergroup_lag{" not in text

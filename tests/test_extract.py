@@ -1,16 +1,31 @@
 """The rules that find names, what they leave alone, and the laws of a processor."""
 
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.extract import Found, RuleExtractor
+from processors import build
+from processors.dedup import folded
+from processors.errors import UnavailableError
+from processors.extract import Extractor, Found
+from processors.ner import Span
+from processors.ner.rules import RuleRecogniser
 from schemas.ids import entity_id, normalised_name
+from schemas.records import Mention, Relation
+from schemas.settings import Settings
 
-EXTRACTOR = RuleExtractor(max_mentions=64)
+RULES = RuleRecogniser()
+
+
+def by_rules(*, max_mentions: int) -> Extractor:
+    return Extractor(RULES, fallback=RULES, relations=None, max_mentions=max_mentions)
+
+
+EXTRACTOR = by_rules(max_mentions=64)
 ENGLISH = (
     "Neil Armstrong walked on the Moon on 20 July 1969. He worked for NASA with Dr. Strange of the University of "
     "Michigan in the U.S. and sold it to Acme Rockets Inc. near Lake Superior."
@@ -99,7 +114,7 @@ def test_mentions_say_where_they_stand() -> None:
         mentions = found(text).mentions
         for mention in mentions:
             assert text[mention.start : mention.end] == mention.text
-            assert mention.name == normalised_name(mention.text)
+            assert mention.name.split()[-1] in folded(normalised_name(text), mention.type)
         assert all(before.end <= after.start for before, after in pairwise(mentions))
 
 
@@ -119,7 +134,7 @@ def test_sentence_goes_on_after_an_abbreviation() -> None:
 
 def test_mentions_and_relations_are_bounded() -> None:
     text = "We met " + " and ".join(f"Mister{letter} Smith{letter}" for letter in "abcdefghijklmnopqrstuvwxyz") + "."
-    assert len(RuleExtractor(max_mentions=10).extract([text])[0].mentions) == 10
+    assert len(by_rules(max_mentions=10).extract([text])[0].mentions) == 10
     relations = found(text).relations
     assert len(relations) == 32
     assert all(len(relation.evidence) <= 300 for relation in relations)
@@ -169,5 +184,95 @@ def test_any_text_gives_valid_mentions(text: str) -> None:
 )
 def test_time_is_linear(piece: str) -> None:
     started = time.process_time()
-    RuleExtractor(max_mentions=10**6).extract([(piece * 100_000)[:100_000]])
+    by_rules(max_mentions=10**6).extract([(piece * 100_000)[:100_000]])
     assert time.process_time() - started < 5
+
+
+class Watch:
+    """Notes what an extraction says of itself."""
+
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+        self.counts = (0, 0)
+        self.failures: list[str] = []
+
+    def phase(self, name: str, seconds: float) -> None:
+        assert seconds > 0
+        self.phases.append(name)
+
+    def found(self, mentions: int, relations: int) -> None:
+        self.counts = (mentions, relations)
+
+    def failed(self, phase: str, error: Exception) -> None:
+        self.failures.append(f"{phase}: {error}")
+
+
+class Down:
+    """A phase whose device or server does not answer."""
+
+    name = "down"
+
+    def recognise(self, texts: Sequence[str]) -> list[list[Span]]:
+        raise UnavailableError("no device")
+
+    def relations(self, texts: Sequence[str], mentions: Sequence[Sequence[Mention]]) -> list[tuple[Relation, ...]]:
+        raise UnavailableError("no server")
+
+
+class FirstTwo:
+    """Says that the first mention leads the second."""
+
+    name = "first-two"
+
+    def relations(self, texts: Sequence[str], mentions: Sequence[Sequence[Mention]]) -> list[tuple[Relation, ...]]:
+        ids = [[entity_id(mention.type, mention.name) for mention in of] for of in mentions]
+        return [(Relation(source=of[0], target=of[1], type="LEADS", confidence=0.9),) for of in ids]
+
+
+def test_what_is_typed_is_not_said_again_untyped() -> None:
+    watch = Watch()
+    extractor = Extractor(RULES, fallback=RULES, relations=FirstTwo(), max_mentions=64, observe=watch)
+    (one,) = extractor.extract(["Dr. Strange met Acme Rockets Inc. and Lake Superior Ltd. there."])
+    assert [relation.type for relation in one.relations] == ["LEADS", "RELATED_TO", "RELATED_TO"]
+    pairs = [frozenset((relation.source, relation.target)) for relation in one.relations]
+    assert len(set(pairs)) == 3
+    assert one.pipeline == "rules+first-two"
+    assert (watch.phases, watch.counts, watch.failures) == (["ner", "dedup", "relations"], (3, 3), [])
+
+
+def test_a_phase_that_is_down_loses_no_text() -> None:
+    watch = Watch()
+    down = Down()
+    extractor = Extractor(down, fallback=RULES, relations=down, max_mentions=64, observe=watch)
+    assert [(of.mentions, of.relations) for of in extractor.extract([ENGLISH, GERMAN])] == [
+        (of.mentions, of.relations) for of in EXTRACTOR.extract([ENGLISH, GERMAN])
+    ]
+    assert extractor.extract([ENGLISH])[0].pipeline == "rules"
+    assert watch.failures[:2] == ["ner: no device", "relations: no server"]
+
+
+def test_a_damaged_model_of_names_leaves_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch()
+
+    def damaged(**options: object) -> None:
+        raise ValueError("ner.safetensors is damaged")
+
+    monkeypatch.setattr(build, "NamedEntityRecogniser", damaged)
+    extractor = build.build_extractor(Settings(), observe=watch)
+    assert extractor.extract([ENGLISH])[0].pipeline == "rules"
+    assert watch.failures == ["load: ner.safetensors is damaged"]
+
+
+def test_the_model_of_names_is_the_default() -> None:
+    (one,) = build.build_extractor(Settings()).extract([ENGLISH])
+    assert one.pipeline.startswith("aegis-ner")
+    types = {mention.text: mention.type for mention in one.mentions}
+    assert types["Neil Armstrong"] == "PERSON"
+    assert not any(name.isdigit() for name in types), "numbers are attributes, never entities"
+
+
+def test_names_in_code_and_links_are_none() -> None:
+    text = "Angela Merkel spoke.\n\n```\nAngela Merkel = Berlin()\n```\n[London](https://Paris/Rome) and `Vienna`."
+    (one,) = build.build_extractor(Settings()).extract([text])
+    assert not {mention.text for mention in one.mentions} & {"Berlin", "Paris", "Rome", "Vienna"}
+    assert all(mention.start < 20 or mention.start > text.index("[London") for mention in one.mentions)

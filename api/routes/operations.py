@@ -7,6 +7,7 @@ from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict
 
+from api.lag_metrics import lag_metrics
 from api.measured import Measured
 from api.ports import LagMeter
 from api.problems import RETRY_AFTER, Problem
@@ -14,6 +15,7 @@ from processors.media_types import SUPPORTED
 from schemas.records import StageName
 
 _LAG_TIMEOUT = 20.0
+_SCRAPE_TIMEOUT = 5.0
 
 
 class PartitionLag(BaseModel):
@@ -69,8 +71,12 @@ def router(lag: LagMeter) -> APIRouter:
         return SUPPORTED
 
     @routes.get("/metrics", summary="Metrics", response_class=Response)
-    def metrics() -> Response:
-        """Prometheus' text format."""
-        return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def metrics() -> Response:
+        """Prometheus' text format; lag is left out while the broker does not answer."""
+        try:
+            groups = await with_retries.get(within=_SCRAPE_TIMEOUT)
+        except Exception:
+            groups = []
+        return Response(generate_latest() + lag_metrics(groups), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return routes

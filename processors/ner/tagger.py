@@ -1,0 +1,121 @@
+"""The trained model as its files hold it, and one forward pass at a time."""
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from openvino import properties
+from openvino.properties import hint
+from tokenizers import Tokenizer
+
+from processors import bert
+from processors.errors import UnavailableError
+from processors.ner import graph, labels
+from processors.ner.words import LETTERS, Words
+
+FORMAT = 1
+
+_BEGIN, _END = 101, 102  # the encoder's separators
+_KERNEL_CACHE = "CPU_RUNTIME_CACHE_CAPACITY"
+
+
+class Tagger:
+    """Scores of words' labels. May be shared by threads; forward passes take turns.
+
+    Args:
+        folder: The trained part: ``config.json`` and ``ner.safetensors``.
+        base: The sentence-transformers folder whose lower layers it was trained on.
+        threads: CPU threads; 0 means all cores.
+
+    Raises:
+        ValueError: A folder does not hold such a model, or files are damaged or not of the same version.
+    """
+
+    def __init__(self, folder: Path, *, base: Path, threads: int) -> None:
+        config = bert.read_json(folder / "config.json")
+        if config.get("format") != FORMAT or config.get("labels") != list(labels.LABELS):
+            raise ValueError(f"{folder}/config.json describes a recogniser of another version")
+        weights = _verified(folder / "ner.safetensors", config["sha256"])
+        base_weights = _verified(base / "model.safetensors", config["base_sha256"])
+        self.name: str = config["name"]
+        self.temperature: float = config["temperature"]
+        self.thresholds: dict[str, float] = config["thresholds"]
+        self.starts: NDArray[np.float32] = weights["starts"].astype(np.float32) + labels.starts_mask()
+        self.transitions: NDArray[np.float32] = weights["transitions"].astype(np.float32) + labels.transitions_mask()
+        self.tokenizer = _tokenizer(base / "tokenizer.json")
+        model = graph.build(bert.config_from_folder(base), {**base_weights, **weights})
+        options = {
+            hint.inference_precision: ov.Type.f32,
+            hint.enable_cpu_pinning: False,  # the node and the worker share the cores
+            properties.num_streams: 1,
+            _KERNEL_CACHE: 64,  # every shape has its kernels, and shapes are many: memory stays bounded
+            properties.inference_num_threads: threads,
+        }
+        self._request = ov.Core().compile_model(model, "CPU", options).create_infer_request()
+        self._turn = threading.Lock()
+
+    def scores(self, texts: Sequence[Words]) -> NDArray[np.float32]:
+        """float32[texts, words, labels], padded behind each text's last word.
+
+        Raises:
+            UnavailableError: The device failed.
+        """
+        with self._turn:
+            try:
+                self._request.infer(_inputs(texts), share_inputs=True)
+            except RuntimeError as error:
+                raise UnavailableError(f"the model {self.name} failed: {error}") from error
+            scores: NDArray[np.float32] = self._request.get_output_tensor().data.copy()
+            return scores
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's content, in hexadecimal.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _verified(path: Path, sha256: str) -> bert.Weights:
+    found = sha256_of(path)
+    if found != sha256:
+        raise ValueError(f"{path} is damaged or of another version: its sha256 is {found}, not {sha256}")
+    return bert.read_safetensors(path)
+
+
+def _tokenizer(path: Path) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"cannot read the tokenizer {path}: {error}") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _inputs(texts: Sequence[Words]) -> list[NDArray[Any]]:
+    shape = len(texts), max(len(words.ids) for words in texts) + 2
+    width = max(len(words.spans) for words in texts) + 1  # the last is padding, and the separators' word
+    ids, mask = np.zeros((2, *shape), np.int64)
+    word_of_piece = np.full(shape, width - 1, np.int64)
+    first_piece, shapes = np.zeros((2, len(texts), width), np.int64)
+    letters = np.zeros((len(texts), width, LETTERS), np.int64)
+    for row, words in enumerate(texts):
+        pieces, count = len(words.ids) + 2, len(words.spans)
+        ids[row, :pieces] = [_BEGIN, *words.ids, _END]
+        mask[row, :pieces] = 1
+        word_of_piece[row, 1 : pieces - 1] = words.word_of_piece
+        first_piece[row, :count] = np.array(words.first_piece) + 1
+        shapes[row, :count], letters[row, :count] = words.shapes, words.letters
+    return [ids, mask, word_of_piece, first_piece, shapes, letters]
