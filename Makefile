@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 AEGIS_DATA ?= ../shared/data
 export AEGIS_DATA
 
-.PHONY: install full format check test integration fault up demo docs bench-pipeline bench-processors soak-processors lock clean
+.PHONY: install full format check test integration fault up demo docs bench-pipeline bench-processors soak-processors train-ner lock clean
 
 # What a user runs needs the runtime lock only; developers get the tools on top.
 $(VENV)/.runtime: requirements.lock pyproject.toml requirements-uv.lock
@@ -63,6 +63,11 @@ bench-processors: install
 
 soak-processors: install
 	$(BIN)/python -m tests.bench_processors --soak 20
+
+# The weights that ship come from here: hours on two cores.
+train-ner: install
+	$(BIN)/python -m training.ner --data $(AEGIS_DATA) --output build/ner
+	$(BIN)/python -m training.release --data $(AEGIS_DATA) --weights build/ner --output processors/ner/model
 
 docs: install
 	$(BIN)/python -m deploy.docs

@@ -1,0 +1,59 @@
+"""The trained part to and from safetensors, in half precision and under BERT's names."""
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.network import Tagger
+
+_LAYER = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "attended": "attention.output.dense",
+    "attended_norm": "attention.output.LayerNorm",
+    "intermediate": "intermediate.dense",
+    "output": "output.dense",
+    "output_norm": "output.LayerNorm",
+}
+WEIGHTS = "ner.safetensors"
+
+
+def load_layers(tagger: Tagger, weights: Mapping[str, NDArray[Any]], *, first: int) -> None:
+    """Take the layers from ``first`` on from an encoder's weights."""
+    for number, layer in enumerate(tagger.layers):
+        state = {}
+        for name in layer.state_dict():
+            part, _, kind = name.rpartition(".")
+            state[name] = torch.tensor(np.array(weights[f"encoder.layer.{first + number}.{_LAYER[part]}.{kind}"]))
+        layer.load_state_dict(state)
+
+
+def save(tagger: Tagger, folder: Path, *, first: int) -> None:
+    """Write the weights as float16."""
+    tensors = {
+        _name(name, first): value.detach().numpy().astype(np.float16) for name, value in tagger.state_dict().items()
+    }
+    header, at = {}, 0
+    for name, tensor in sorted(tensors.items()):
+        header[name] = {"dtype": "F16", "shape": list(tensor.shape), "data_offsets": [at, at + tensor.nbytes]}
+        at += tensor.nbytes
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    with (folder / WEIGHTS).open("wb") as file:
+        file.write(struct.pack("<Q", len(encoded)) + encoded)
+        for _, tensor in sorted(tensors.items()):
+            file.write(tensor.tobytes())
+
+
+def _name(name: str, first: int) -> str:
+    if not name.startswith("layers."):
+        return name
+    _, number, part, kind = name.split(".")
+    return f"encoder.layer.{first + int(number)}.{_LAYER[part]}.{kind}"
