@@ -11,6 +11,8 @@ from processors.extract import Observer as ExtractionObserver
 from processors.model_folder import ModelFolder, model_folder
 from processors.ner import NamedEntityRecogniser
 from processors.ner.rules import RuleRecogniser
+from processors.relations.degrading import Degrading
+from processors.relations.llm import LlmRelationExtractor
 from processors.rerankers import Reranker
 from processors.rerankers.cross_encoder import CrossEncoderReranker
 from processors.rerankers.llm import LlmReranker
@@ -19,7 +21,7 @@ from processors.runtimes.ollama import OllamaRuntime
 from processors.runtimes.openvino import OpenVinoRuntime
 from processors.runtimes.rollout import Percentage, RolloutRuntime
 from processors.runtimes.runtime import Runtime
-from schemas.settings import Embedding, Settings
+from schemas.settings import Embedding, Llm, Settings
 
 
 def build_converter(settings: Settings) -> Converter:
@@ -96,16 +98,22 @@ def build_reranker(settings: Settings) -> Reranker | None:
     Raises:
         ValueError: A setting that the backend needs is missing, or the folder holds no such model.
     """
-    chosen, llm = settings.reranking, settings.llm
+    chosen = settings.reranking
     if chosen.backend == "cross_encoder":
         if chosen.model is None:
             raise ValueError("AEGIS_RERANKING__BACKEND=cross_encoder needs AEGIS_RERANKING__MODEL, a folder")
         threads = settings.embedding.threads
         return CrossEncoderReranker(chosen.model, name=chosen.model.name, threads=threads)
     if chosen.backend == "llm":
-        if not (llm.url and llm.model):
-            raise ValueError("AEGIS_RERANKING__BACKEND=llm needs AEGIS_LLM__URL and AEGIS_LLM__MODEL")
-        return LlmReranker(llm.url, model=llm.model, api_key=llm.api_key, timeout=llm.timeout)
+        llm = _llm(settings, "AEGIS_RERANKING__BACKEND")
+        return LlmReranker(
+            llm.url,
+            model=llm.model,
+            protocol=llm.protocol,
+            api_key=llm.api_key,
+            timeout=llm.timeout,
+            context_tokens=llm.context_tokens,
+        )
     return None
 
 
@@ -115,10 +123,23 @@ def build_extractor(settings: Settings, *, observe: ExtractionObserver = UNOBSER
     return Extractor(
         _recogniser(settings, observe) or rules,
         fallback=rules,
-        relations=None,
+        relations=_relations(settings, observe),
         max_mentions=settings.extraction.max_mentions,
         observe=observe,
     )
+
+
+def _relations(settings: Settings, observe: ExtractionObserver) -> Degrading | None:
+    if settings.extraction.relations == "none":
+        return None
+    llm = LlmRelationExtractor(_llm(settings, "AEGIS_EXTRACTION__RELATIONS"))
+    return Degrading(llm, None, observe=lambda error, texts: observe.failed("relations", error))
+
+
+def _llm(settings: Settings, asked_by: str) -> Llm:
+    if not (settings.llm.url and settings.llm.model):
+        raise ValueError(f"{asked_by}=llm needs AEGIS_LLM__URL and AEGIS_LLM__MODEL")
+    return settings.llm
 
 
 def _recogniser(settings: Settings, observe: ExtractionObserver) -> Recogniser | None:
@@ -144,6 +165,7 @@ def fingerprint(settings: Settings) -> str:
         "tokens": chunking.max_tokens,
         "overlap": chunking.overlap_tokens,
         "names": settings.extraction.names,
+        "relations": settings.extraction.relations,
         "mentions": settings.extraction.max_mentions,
     }
     return " ".join(f"{name}={value}" for name, value in parts.items())

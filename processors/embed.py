@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import cached_property
 from typing import Protocol, TypeVar
@@ -179,22 +179,6 @@ def mapped(future: Future[Before], function: Callable[[Before], After]) -> Futur
     outer.add_done_callback(lambda done: future.cancel() if done.cancelled() else None)
     future.add_done_callback(settle)
     return outer
-
-
-def micro_batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """Positions in batches of similar length, longest first, whose padded size is at most ``max_tokens``.
-
-    >>> list(micro_batches([2, 9, 3, 4], 8))
-    [[1], [3, 2], [0]]
-    """
-    batch: list[int] = []
-    for position in sorted(range(len(lengths)), key=lambda position: -lengths[position]):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > max_tokens:
-            yield batch
-            batch = []
-        batch.append(position)
-    if batch:
-        yield batch
 
 
 def _truncated(ids: list[int], max_tokens: int) -> list[int]:

@@ -8,11 +8,13 @@ from typing import Protocol
 from processors.dedup import deduplicated
 from processors.errors import UnavailableError
 from processors.ner.recogniser import Span
-from processors.relations import RelationExtractor
 from processors.relations.cooccurrence import related
+from processors.relations.degrading import NOBODY, Attributed, Degrading
 from processors.sentences import prose
 from schemas.ids import normalised_name
 from schemas.records import Mention, Relation
+
+_UNTYPED = Attributed((), NOBODY)
 
 
 class Recogniser(Protocol):
@@ -85,7 +87,7 @@ class Extractor:
         recogniser: Recogniser,
         *,
         fallback: Recogniser,
-        relations: RelationExtractor | None,
+        relations: Degrading | None,
         max_mentions: int,
         observe: Observer = UNOBSERVED,
     ) -> None:
@@ -102,10 +104,9 @@ class Extractor:
             PermanentError: A text is no valid Unicode.
         """
         mentions, recognised_by = self._mentions(texts)
-        typed, related_by = self._typed(texts, mentions)
-        pipeline = "+".join(name for name in (recognised_by, related_by) if name)
+        typed = self._typed(texts, mentions)
         found = [
-            Found(tuple(of), _with_untyped(text, of, known), pipeline)
+            Found(tuple(of), _with_untyped(text, of, known.relations), f"{recognised_by}+{known.extractor}")
             for text, of, known in zip(texts, mentions, typed, strict=True)
         ]
         self._observe.found(sum(len(one.mentions) for one in found), sum(len(one.relations) for one in found))
@@ -126,19 +127,17 @@ class Extractor:
         self._observe.phase("dedup", time.perf_counter() - recognised)
         return mentions, by.name
 
-    def _typed(
-        self, texts: Sequence[str], mentions: Sequence[Sequence[Mention]]
-    ) -> tuple[list[tuple[Relation, ...]], str]:
+    def _typed(self, texts: Sequence[str], mentions: Sequence[Sequence[Mention]]) -> list[Attributed]:
         if self._relations is None:
-            return [()] * len(texts), ""
+            return [_UNTYPED] * len(texts)
         begun = time.perf_counter()
         try:
-            relations = self._relations.relations(texts, mentions)
+            relations = self._relations.attributed(texts, mentions)
         except UnavailableError as error:
             self._observe.failed("relations", error)
-            return [()] * len(texts), ""
+            return [_UNTYPED] * len(texts)
         self._observe.phase("relations", time.perf_counter() - begun)
-        return relations, self._relations.name
+        return relations
 
 
 def _mentions(text: str, spans: Sequence[Span]) -> list[Mention]:

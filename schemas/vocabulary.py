@@ -13,7 +13,7 @@ RELATION_TYPES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "DIED_IN": (("PERSON",), ("LOC",)),
     "DIED_ON": (("PERSON",), ("DATE",)),
     "LIVES_IN": (("PERSON",), ("LOC",)),
-    "CITIZEN_OF": (("PERSON",), ("LOC",)),
+    "CITIZEN_OF": (("PERSON",), ("LOC", "NORP")),
     "EDUCATED_AT": (("PERSON",), ("ORG",)),
     "MEMBER_OF": (("PERSON", "ORG", "LOC"), ("ORG",)),
     "LEADS": (("PERSON",), ("ORG", "LOC")),
@@ -30,7 +30,7 @@ RELATION_TYPES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "PUBLISHED_ON": (("WORK", "PRODUCT", "MISC"), ("DATE",)),
     "PERFORMS_IN": (("PERSON", "ORG"), ("WORK", "MISC")),
     "TOOK_PART_IN": (("PERSON", "ORG", "LOC"), ("EVENT", "MISC")),
-    "HAPPENED_ON": (("EVENT",), ("DATE",)),
+    "HAPPENED_ON": (("EVENT", "MISC"), ("DATE",)),
     RELATED_TO: (ENTITY_TYPES, ENTITY_TYPES),
 }
 

@@ -14,6 +14,7 @@ from processors.errors import UnavailableError
 from processors.extract import Extractor, Found
 from processors.ner import Span
 from processors.ner.rules import RuleRecogniser
+from processors.relations.degrading import Degrading
 from schemas.ids import entity_id, normalised_name
 from schemas.records import Mention, Relation
 from schemas.settings import Settings
@@ -231,7 +232,7 @@ class FirstTwo:
 
 def test_what_is_typed_is_not_said_again_untyped() -> None:
     watch = Watch()
-    extractor = Extractor(RULES, fallback=RULES, relations=FirstTwo(), max_mentions=64, observe=watch)
+    extractor = Extractor(RULES, fallback=RULES, relations=Degrading(FirstTwo(), None), max_mentions=64, observe=watch)
     (one,) = extractor.extract(["Dr. Strange met Acme Rockets Inc. and Lake Superior Ltd. there."])
     assert [relation.type for relation in one.relations] == ["LEADS", "RELATED_TO", "RELATED_TO"]
     pairs = [frozenset((relation.source, relation.target)) for relation in one.relations]
@@ -243,11 +244,11 @@ def test_what_is_typed_is_not_said_again_untyped() -> None:
 def test_a_phase_that_is_down_loses_no_text() -> None:
     watch = Watch()
     down = Down()
-    extractor = Extractor(down, fallback=RULES, relations=down, max_mentions=64, observe=watch)
+    extractor = Extractor(down, fallback=RULES, relations=Degrading(down, down), max_mentions=64, observe=watch)
     assert [(of.mentions, of.relations) for of in extractor.extract([ENGLISH, GERMAN])] == [
         (of.mentions, of.relations) for of in EXTRACTOR.extract([ENGLISH, GERMAN])
     ]
-    assert extractor.extract([ENGLISH])[0].pipeline == "rules"
+    assert extractor.extract([ENGLISH])[0].pipeline == "rules+none"
     assert watch.failures[:2] == ["ner: no device", "relations: no server"]
 
 
@@ -259,7 +260,7 @@ def test_a_damaged_model_of_names_leaves_the_rules(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(build, "NamedEntityRecogniser", damaged)
     extractor = build.build_extractor(Settings(), observe=watch)
-    assert extractor.extract([ENGLISH])[0].pipeline == "rules"
+    assert extractor.extract([ENGLISH])[0].pipeline == "rules+none"
     assert watch.failures == ["load: ner.safetensors is damaged"]
 
 

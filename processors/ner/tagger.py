@@ -7,21 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
-from openvino import properties
-from openvino.properties import hint
 from tokenizers import Tokenizer
 
 from processors import bert
 from processors.errors import UnavailableError
 from processors.ner import graph, labels
 from processors.ner.words import LETTERS, Words
+from processors.runtimes.openvino import compiled
 
 FORMAT = 1
 
 _BEGIN, _END = 101, 102  # the encoder's separators
-_KERNEL_CACHE = "CPU_RUNTIME_CACHE_CAPACITY"
 
 
 class Tagger:
@@ -49,14 +46,7 @@ class Tagger:
         self.transitions: NDArray[np.float32] = weights["transitions"].astype(np.float32) + labels.transitions_mask()
         self.tokenizer = _tokenizer(base / "tokenizer.json")
         model = graph.build(bert.config_from_folder(base), {**base_weights, **weights})
-        options = {
-            hint.inference_precision: ov.Type.f32,
-            hint.enable_cpu_pinning: False,  # the node and the worker share the cores
-            properties.num_streams: 1,
-            _KERNEL_CACHE: 64,  # every shape has its kernels, and shapes are many: memory stays bounded
-            properties.inference_num_threads: threads,
-        }
-        self._request = ov.Core().compile_model(model, "CPU", options).create_infer_request()
+        self._request = compiled(model, precision="f32", threads=threads).create_infer_request()
         self._turn = threading.Lock()
 
     def scores(self, texts: Sequence[Words]) -> NDArray[np.float32]:

@@ -1,0 +1,194 @@
+"""A chat with a language model: on an Ollama server (docs/api.md there), or on any that speaks as OpenAI's does."""
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import httpx
+from pydantic import SecretStr
+from pydantic_core import from_json
+
+from processors.errors import UnavailableError
+
+ChatProtocol = Literal["openai", "ollama"]
+BreakerState = Literal["closed", "open", "half-open"]
+Turn = Mapping[str, str]
+Schema = Mapping[str, Any]
+
+_MAX_ANSWER_BYTES = 4_000_000  # a stream takes about 150 bytes per token
+_REFUSALS = (400, 413, 422)
+
+
+class RefusedError(UnavailableError):
+    """The server refuses this very request (too long, filtered, not understood), and would refuse it again."""
+
+
+class ChatModel:
+    """A language model that answers at temperature 0, in one try. May be shared by threads.
+
+    Args:
+        url: Up to and with ``/v1`` for ``openai``, the server's root for ``ollama``.
+        model: The model's name there.
+        protocol: What the server speaks. ``openai``: Ollama, vLLM and llama.cpp do too.
+        api_key: Sent as a bearer token where given.
+        timeout: Seconds one answer may take.
+        context_tokens: Tokens of question and answer that an Ollama server makes room for. All who use a model have to
+            ask for as many, or the server loads it anew for each; without, it cuts long questions as it is set up.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        model: str,
+        protocol: ChatProtocol = "openai",
+        api_key: SecretStr | None = None,
+        timeout: float = 30.0,
+        context_tokens: int | None = None,
+    ) -> None:
+        self.name = model
+        self._protocol = protocol
+        self._timeout = timeout
+        self._context_tokens = context_tokens
+        headers = {"Authorization": f"Bearer {api_key.get_secret_value()}"} if api_key else {}
+        self._client = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def ask(self, turns: Sequence[Turn], *, schema: Schema | None = None, max_tokens: int | None = None) -> str:
+        """What the model says next; not every model keeps to the JSON schema, and ``max_tokens`` may cut it short.
+
+        Raises:
+            RefusedError: The server does not take these turns.
+            UnavailableError: It cannot be reached, fails, or does not answer in time or as documented.
+        """
+        is_ollama = self._protocol == "ollama"
+        path, body = (
+            self._to_ollama(turns, schema, max_tokens) if is_ollama else self._to_openai(turns, schema, max_tokens)
+        )
+        content = self._post(path, body)
+        try:
+            return _from_ollama(content) if is_ollama else _from_openai(content)
+        except (ValueError, LookupError, TypeError) as error:
+            said = content[:200].decode(errors="replace")
+            raise UnavailableError(f"the language model {self.name} fails: {error}, in {said!r}") from error
+
+    def _to_ollama(self, turns: Sequence[Turn], schema: Schema | None, tokens: int | None) -> tuple[str, Any]:
+        options = _given(temperature=0, num_ctx=self._context_tokens, num_predict=tokens)
+        # A model that thinks spends its tokens on that, and its answer is empty.
+        shape = _given(model=self.name, messages=turns, stream=True, think=False, format=schema, options=options)
+        return "api/chat", shape
+
+    def _to_openai(self, turns: Sequence[Turn], schema: Schema | None, tokens: int | None) -> tuple[str, Any]:
+        named = schema and {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
+        shape = _given(model=self.name, messages=turns, temperature=0, max_tokens=tokens, response_format=named)
+        return "chat/completions", shape
+
+    def _post(self, path: str, body: Any) -> bytes:
+        deadline = time.monotonic() + self._timeout
+        content = bytearray()
+        try:
+            with self._client.stream("POST", path, json=body) as response:
+                for part in response.iter_bytes():
+                    content += part
+                    if len(content) > _MAX_ANSWER_BYTES or time.monotonic() > deadline:
+                        raise UnavailableError(f"the language model {self.name} fails: its answer does not end")
+        except httpx.HTTPError as error:
+            raise UnavailableError(f"the language model {self.name} fails: {error!r}") from error
+        if response.is_success:
+            return bytes(content)
+        kind = RefusedError if response.status_code in _REFUSALS else UnavailableError
+        said = content[:200].decode(errors="replace")
+        wait = _seconds(response.headers.get("Retry-After"))
+        raise kind(f"the language model {self.name} answers {response.status_code}: {said}", retry_after=wait)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _from_ollama(content: bytes) -> str:
+    """The pieces of a stream together. An error may come after a status of 200, as its last line."""
+    lines = [from_json(line) for line in content.splitlines()]
+    errors = [line["error"] for line in lines if "error" in line]
+    if errors:
+        raise ValueError(errors[0])
+    if not lines[-1]["done"]:
+        raise ValueError("the stream ends before the answer does")
+    return "".join(line["message"]["content"] for line in lines if "message" in line)
+
+
+def _from_openai(content: bytes) -> str:
+    return str(from_json(content)["choices"][0]["message"]["content"] or "")
+
+
+def _seconds(header: str | None) -> float | None:
+    return float(header) if header and header.isdigit() else None  # it may be absent, or a date
+
+
+def turn(role: Literal["system", "user", "assistant"], content: str) -> Turn:
+    """One turn of a chat."""
+    return {"role": role, "content": content}
+
+
+def fence(texts: Sequence[str]) -> str:
+    """A mark between texts that none of them can hold, since every text is part of it."""
+    return "==" + hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
+
+
+def json_object(answer: str) -> str:
+    """The part of an answer that may be a JSON object, without what a model wraps around it."""
+    return answer[answer.find("{") : answer.rfind("}") + 1]
+
+
+class Breaker:
+    """Spares a server that keeps failing (Nygard, Release It!). May be shared by threads.
+
+    Closed, it admits everybody. ``failures`` in a row open it for ``recovery`` seconds; then, half open, it admits one,
+    who closes it or opens it again. One who never comes back holds it for ``recovery`` seconds at most.
+    """
+
+    def __init__(
+        self, *, failures: int = 5, recovery: float = 30.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.state: BreakerState = "closed"
+        self._limit = failures
+        self._recovery = recovery
+        self._clock = clock
+        self._failures = 0
+        self._opened_at = 0.0
+        self._lock = threading.Lock()
+
+    def admit(self) -> None:
+        """Return if one may go and ask.
+
+        Raises:
+            UnavailableError: It is open, for ``retry_after`` seconds.
+        """
+        with self._lock:
+            if self.state == "closed":
+                return
+            wait = self._opened_at + self._recovery - self._clock()
+            if wait > 0:
+                raise UnavailableError(f"after {self._failures} failures it is not asked", retry_after=wait)
+            self.state = "half-open"
+            self._opened_at = self._clock()
+
+    def succeeded(self) -> None:
+        """Note that it works."""
+        with self._lock:
+            self.state = "closed"
+            self._failures = 0
+
+    def failed(self) -> None:
+        """Note that it does not."""
+        with self._lock:
+            self._failures += 1
+            if self._failures >= self._limit:  # as they are until it works again
+                self.state = "open"
+                self._opened_at = self._clock()
