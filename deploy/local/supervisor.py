@@ -1,8 +1,6 @@
 """Child processes: started, restarted with backoff when they end, stopped cleanly. They do not outlive their parent."""
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -118,21 +116,30 @@ class Supervisor:
 # Linux signals a child when the *thread* that started it ends (prctl(2)): this one lives as long as the process.
 _SPAWNER = ThreadPoolExecutor(1, thread_name_prefix="spawner")
 
+# Asks for SIGTERM when the parent ends (PR_SET_PDEATHSIG, kept by exec), and becomes the command. Not by preexec_fn:
+# what runs between fork and exec in a process with threads may crash.
+_TIED = (
+    "import ctypes, os, signal, sys\n"
+    "ctypes.CDLL(None).prctl(1, signal.SIGTERM)\n"
+    "os.getppid() == int(sys.argv[1]) or sys.exit(1)\n"
+    "os.execvp(sys.argv[2], sys.argv[2:])\n"
+)
+
 
 def spawn(
     command: Sequence[str], log_file: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a process that is sent SIGTERM when this one ends, however it ends (on Linux)."""
+    tied = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid())] if sys.platform == "linux" else []
 
     def start() -> subprocess.Popen[bytes]:
         with log_file.open("ab") as output:
             return subprocess.Popen(
-                list(command),
+                [*tied, *command],
                 stdout=output,
                 stderr=output,
                 env=os.environ | dict(environment or {}),
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
             )
 
     return _SPAWNER.submit(start).result()
@@ -149,7 +156,3 @@ def step_back(nice: int) -> None:
     if nice and group.exists():
         with suppress(OSError):  # it may not be changed often, nor by everyone
             group.write_text(str(nice), encoding="ascii")
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
