@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 AEGIS_DATA ?= ../shared/data
 export AEGIS_DATA
 
-.PHONY: install full format check test integration fault up demo docs bench-pipeline bench-processors soak-processors train-ner lock clean
+.PHONY: install full format check test integration fault up demo docs bench-pipeline bench-processors soak-processors train-ner train-relations lock clean
 
 # What a user runs needs the runtime lock only; developers get the tools on top.
 $(VENV)/.runtime: requirements.lock pyproject.toml requirements-uv.lock
@@ -68,6 +68,10 @@ soak-processors: install
 train-ner: install
 	$(BIN)/python -m training.ner --data $(AEGIS_DATA) --output build/ner
 	$(BIN)/python -m training.release --data $(AEGIS_DATA) --weights build/ner --output processors/ner/model
+
+train-relations: install
+	$(BIN)/python -m training.relations --data $(AEGIS_DATA) --output build/relations
+	$(BIN)/python -m training.relation_release --data $(AEGIS_DATA) --weights build/relations --output processors/relations/model --card training/RELATIONS_CARD.md
 
 docs: install
 	$(BIN)/python -m deploy.docs

@@ -11,6 +11,7 @@ from processors.extract import Observer as ExtractionObserver
 from processors.model_folder import ModelFolder, model_folder
 from processors.ner import NamedEntityRecogniser
 from processors.ner.rules import RuleRecogniser
+from processors.relations.classifier import ClassifiedRelations
 from processors.relations.degrading import Degrading
 from processors.relations.llm import LlmRelationExtractor
 from processors.rerankers import Reranker
@@ -130,10 +131,14 @@ def build_extractor(settings: Settings, *, observe: ExtractionObserver = UNOBSER
 
 
 def _relations(settings: Settings, observe: ExtractionObserver) -> Degrading | None:
-    if settings.extraction.relations == "none":
+    chosen = settings.extraction.relations
+    if chosen == "none":
         return None
+    classifier = ClassifiedRelations(threads=settings.embedding.threads)
+    if chosen == "classifier":
+        return Degrading(classifier, None)
     llm = LlmRelationExtractor(_llm(settings, "AEGIS_EXTRACTION__RELATIONS"))
-    return Degrading(llm, None, observe=lambda error, texts: observe.failed("relations", error))
+    return Degrading(llm, classifier, observe=lambda error, texts: observe.failed("relations", error))
 
 
 def _llm(settings: Settings, asked_by: str) -> Llm:

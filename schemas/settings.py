@@ -123,7 +123,7 @@ class Extraction(_Tree):
     names: Literal["model", "rules"] = Field(
         "model", description="Who finds names: the model that comes with the project, or rules alone."
     )
-    relations: Literal["none", "llm"] = Field(
+    relations: Literal["none", "classifier", "llm"] = Field(
         "none", description="Who reads typed relations; a sentence's entities are related untyped in any case."
     )
     max_mentions: int = Field(64, ge=1, description="Mentions kept per chunk.")

@@ -18,6 +18,7 @@ from processors.relations.degrading import Degrading
 from schemas.ids import entity_id, normalised_name
 from schemas.records import Mention, Relation
 from schemas.settings import Settings
+from schemas.vocabulary import RELATION_TYPES
 
 RULES = RuleRecogniser()
 
@@ -277,3 +278,26 @@ def test_names_in_code_and_links_are_none() -> None:
     (one,) = build.build_extractor(Settings()).extract([text])
     assert not {mention.text for mention in one.mentions} & {"Berlin", "Paris", "Rome", "Vienna"}
     assert all(mention.start < 20 or mention.start > text.index("[London") for mention in one.mentions)
+
+
+def test_typed_relations_without_a_language_model() -> None:
+    text = "Ada Lovelace was born in London on 10 December 1815. Microsoft was founded by Bill Gates in Albuquerque."
+    (one,) = build.build_extractor(Settings(extraction={"relations": "classifier"})).extract([text])
+    types = {relation.type for relation in one.relations}
+    assert types & {"BORN_IN", "BORN_ON", "FOUNDED"}
+    assert types <= set(RELATION_TYPES)
+    ids = {entity_id(mention.type, mention.name) for mention in one.mentions}
+    assert all({relation.source, relation.target} <= ids and relation.evidence in text for relation in one.relations)
+
+
+def test_a_language_model_that_is_down_leaves_the_classifier() -> None:
+    watch = Watch()
+    nobody = {"url": "http://127.0.0.1:9/v1", "model": "m", "attempts": 1, "timeout": 1.0}
+    settings = Settings(extraction={"relations": "llm"}, llm=nobody)
+    (one,) = build.build_extractor(settings, observe=watch).extract(["Ada Lovelace was born in London in 1815."])
+    assert one.pipeline.startswith("aegis-ner")
+    assert "llm" not in one.pipeline
+    assert not one.pipeline.endswith("none")
+    assert len(watch.failures) == 1
+    with pytest.raises(ValueError, match="AEGIS_LLM__URL"):
+        build.build_extractor(Settings(extraction={"relations": "llm"}))
