@@ -15,11 +15,11 @@ import pytest
 from numpy.typing import NDArray
 
 from processors import bert
+from processors.batching import micro_batches
 from processors.embed import Embedder
 from processors.errors import PermanentError
 from processors.micro_batcher import BatchReport, Priority
 from processors.model_folder import model_folder
-from processors.ner.batching import micro_batches
 from processors.runtimes.openvino import OpenVinoRuntime
 
 MODEL = model_folder("all-MiniLM-L6-v2")

@@ -13,7 +13,7 @@ from openvino.properties import hint
 from tokenizers import Tokenizer
 
 from processors import bert
-from processors.ner.batching import micro_batches, padded
+from processors.batching import micro_batches, padded
 from processors.ner.graph import lower_layers
 from processors.ner.labels import LABELS
 from processors.ner.words import LETTERS, Words, words_from_encoding

@@ -1,7 +1,5 @@
 """The relation classifier's trained part to and from safetensors, in half precision and under BERT's names."""
 
-import json
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from processors.relations.graph import FROZEN
 from training.relation_network import Classifier
@@ -39,16 +38,7 @@ def save(classifier: Classifier, folder: Path) -> None:
     tensors = {
         _name(name): value.detach().numpy().astype(np.float16) for name, value in classifier.state_dict().items()
     }
-    header, at = {}, 0
-    for name, tensor in sorted(tensors.items()):
-        header[name] = {"dtype": "F16", "shape": list(tensor.shape), "data_offsets": [at, at + tensor.nbytes]}
-        at += tensor.nbytes
-    encoded = json.dumps(header).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    with (folder / WEIGHTS).open("wb") as file:
-        file.write(struct.pack("<Q", len(encoded)) + encoded)
-        for _, tensor in sorted(tensors.items()):
-            file.write(tensor.tobytes())
+    save_file(tensors, folder / WEIGHTS)
 
 
 def _name(name: str) -> str:

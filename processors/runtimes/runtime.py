@@ -26,13 +26,3 @@ class Runtime(Protocol):
             UnavailableError: The device or the server failed.
             MemoryError: The batch is too large for the device.
         """
-
-
-def padded(batch: Sequence[Tokenised]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Token ids and attention mask, int64[len(batch), longest], padded with 0 on the right."""
-    ids = np.zeros((len(batch), max(len(text.ids) for text in batch)), np.int64)
-    mask = np.zeros_like(ids)
-    for row, text in enumerate(batch):
-        ids[row, : len(text.ids)] = text.ids
-        mask[row, : len(text.ids)] = 1
-    return ids, mask

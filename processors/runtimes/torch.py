@@ -6,9 +6,10 @@ import numpy as np
 import sentence_transformers
 import torch
 
+from processors.batching import padded
 from processors.errors import UnavailableError
 from processors.model_folder import ModelFolder
-from processors.runtimes.runtime import Tokenised, Vectors, padded
+from processors.runtimes.runtime import Tokenised, Vectors
 
 _PRECISIONS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 _PROBE = Tokenised("", [0, 1, 2, 3])
@@ -62,7 +63,7 @@ class TorchRuntime:
 
 
 def _encode(model: sentence_transformers.SentenceTransformer, batch: Sequence[Tokenised], device: str) -> Vectors:
-    ids, mask = (torch.from_numpy(array).to(device) for array in padded(batch))
+    ids, mask = (torch.from_numpy(array).to(device) for array in padded([text.ids for text in batch]))
     with torch.inference_mode():
         pooled = model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]
         unit = torch.nn.functional.normalize(pooled.float(), dim=1)
