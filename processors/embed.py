@@ -160,6 +160,7 @@ class Embedder:
             name=self.name,
             max_batch_tokens=self.max_batch_tokens,
             max_queued_tokens=self._max_queued_tokens,
+            lanes=self._lanes,
             observe=self._observe.batch,
         )
 

@@ -1,6 +1,7 @@
 """Every runtime gives the same vectors for the same texts, and says clearly why it cannot."""
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from processors import build
 from processors.embed import Embedder
 from processors.errors import FatalError, PermanentError, UnavailableError
+from processors.micro_batcher import Priority
 from processors.model_folder import ModelFolder, model_folder
 from processors.runtimes import devices
 from processors.runtimes.ollama import OllamaRuntime
@@ -177,6 +179,18 @@ def test_settings_choose_the_backend(ollama: OllamaServer, tmp_path: Path) -> No
     os.utime(percent, ns=(1, 1))
     rolled.embed(texts)
     assert sum(len(request["input"]) for request in ollama.requests) == sent
+
+
+def test_ollama_is_asked_over_as_many_connections_as_are_set(ollama: OllamaServer) -> None:
+    ollama.misbehave = [0.3, 0.3, 0.3]
+    options = {"backend": "ollama", "ollama": {"url": ollama.url, "connections": 3}}
+    embedder = build.build_embedder(Settings(embedding=options))
+    futures = []
+    for _ in range(3):
+        futures.append(embedder.submit(["one text"], priority=Priority.BULK))
+        time.sleep(0.05)  # long enough to be under way, so that the next one needs a lane of its own
+    assert all(future.result(10).shape == (1, DIMENSION) for future in futures)
+    assert ollama.most_under_way == 3
 
 
 def test_a_batch_budget_fits_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
