@@ -10,6 +10,7 @@ from api.retrievers.graph import Graph as GraphReader
 from api.retrievers.graph import LadybugGraph
 from api.retrievers.hits import Retriever
 from processors import build
+from processors.model_folder import model_folder
 from schemas.records import EmbeddedChunk, Extraction
 from schemas.settings import Graph, Settings
 from schemas.storage import SparseVector
@@ -56,8 +57,8 @@ def open_vectors(settings: Settings) -> VectorSides:
         ValueError: It holds the vectors of another model.
         PipelineError: It cannot be opened.
     """
-    embedder = build.build_embedder(settings)
-    model, dimension = embedder.name, embedder.dimension
+    encoder = model_folder(settings.embedding.model)
+    model, dimension = encoder.name, encoder.dimension
     encode = build.build_sparse_encoder().document
     if settings.vectors.url:
         return _open_server(settings, encode, model=model, dimension=dimension)
