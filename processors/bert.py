@@ -4,6 +4,7 @@ Devlin et al. 2019, with the post-layer-norm encoder of the original. Pooling (m
 normalisation belong to the graph, so that what comes out is the embedding.
 """
 
+import hashlib
 import json
 import struct
 from collections.abc import Callable, Mapping
@@ -124,6 +125,31 @@ def read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
     header.pop("__metadata__", None)
     return {name: _tensor(raw[8 + length :], entry, f"{path}: {name}") for name, entry in header.items()}
+
+
+def verified_safetensors(path: Path, sha256: str) -> dict[str, NDArray[Any]]:
+    """As ``read_safetensors``, of a file that has this SHA-256.
+
+    Raises:
+        ValueError: It is damaged, or another one.
+    """
+    found = sha256_of(path)
+    if found != sha256:
+        raise ValueError(f"{path} is damaged or of another version: its sha256 is {found}, not {sha256}")
+    return read_safetensors(path)
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's content, in hexadecimal.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _tensor(content: NDArray[np.uint8], entry: Mapping[str, Any], name: str) -> NDArray[Any]:

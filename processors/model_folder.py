@@ -39,15 +39,25 @@ class ModelFolder:
             ValueError: It cannot be read, or belongs to another model.
         """
         path = self.path / "tokenizer.json"
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing narrower
-            raise ValueError(f"cannot read the tokenizer {path}: {error}") from error
+        tokenizer = read_tokenizer(path)
         if tokenizer.get_vocab_size() > self.vocabulary:
             raise ValueError(f"{path} knows more tokens than the model's vocab_size {self.vocabulary}")
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
         return tokenizer
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """A ``tokenizer.json`` that neither truncates nor pads.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"cannot read the tokenizer {path}: {error}") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 @cache

@@ -12,9 +12,10 @@ import torch
 from tokenizers import Tokenizer
 
 from processors import bert
+from processors.bert import sha256_of
 from processors.ner.graph import FROZEN
 from processors.ner.labels import LABELS
-from processors.ner.tagger import FORMAT, sha256_of
+from processors.ner.tagger import FORMAT
 from processors.ner.tagger import Tagger as Shipped
 from training.batches import Prepared, batch, prepare
 from training.corpora import Sentence, example

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from processors import bert
+from processors.bert import sha256_of
 from processors.errors import PermanentError
 from processors.model_folder import model_folder
-from processors.ner.tagger import sha256_of
 from processors.relations.classifier import PACKAGED, WEIGHTS, ClassifiedRelations
 from processors.relations.pairs import TYPES, Placed, pairs_of
 from schemas.ids import entity_id, normalised_name

@@ -36,13 +36,20 @@ def load_layers(tagger: Tagger, weights: Mapping[str, NDArray[Any]], *, first: i
 
 def save(tagger: Tagger, folder: Path, *, first: int) -> None:
     """Write the weights as float16."""
+    save_half(tagger, folder / WEIGHTS, first=first)
+
+
+def save_half(network: torch.nn.Module, path: Path, *, first: int) -> None:
+    """Write a network's weights as float16; its "layers." are an encoder's from ``first`` on."""
     tensors = {
-        _name(name, first): value.detach().numpy().astype(np.float16) for name, value in tagger.state_dict().items()
+        bert_name(name, first): value.detach().numpy().astype(np.float16)
+        for name, value in network.state_dict().items()
     }
-    save_file(tensors, folder / WEIGHTS)
+    save_file(tensors, path)
 
 
-def _name(name: str, first: int) -> str:
+def bert_name(name: str, first: int) -> str:
+    """What BERT calls a weight of ours."""
     if not name.startswith("layers."):
         return name
     _, number, part, kind = name.split(".")

@@ -19,9 +19,9 @@ from string import Template
 import numpy as np
 from numpy.typing import NDArray
 
+from processors.bert import sha256_of
 from processors.model_folder import model_folder
 from processors.ner import NamedEntityRecogniser
-from processors.ner.tagger import sha256_of
 from processors.relations.classifier import FORMAT, WEIGHTS, ClassifiedRelations
 from processors.relations.pairs import TYPES, Placed
 from processors.sentences import sentences

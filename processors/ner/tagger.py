@@ -1,6 +1,5 @@
 """The trained model as its files hold it, and one forward pass at a time."""
 
-import hashlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from processors import bert
 from processors.errors import UnavailableError
+from processors.model_folder import read_tokenizer
 from processors.ner import graph, labels
 from processors.ner.words import LETTERS, Words
 from processors.runtimes.openvino import compiled
@@ -37,14 +36,14 @@ class Tagger:
         config = bert.read_json(folder / "config.json")
         if config.get("format") != FORMAT or config.get("labels") != list(labels.LABELS):
             raise ValueError(f"{folder}/config.json describes a recogniser of another version")
-        weights = _verified(folder / "ner.safetensors", config["sha256"])
-        base_weights = _verified(base / "model.safetensors", config["base_sha256"])
+        weights = bert.verified_safetensors(folder / "ner.safetensors", config["sha256"])
+        base_weights = bert.verified_safetensors(base / "model.safetensors", config["base_sha256"])
         self.name: str = config["name"]
         self.temperature: float = config["temperature"]
         self.thresholds: dict[str, float] = config["thresholds"]
         self.starts: NDArray[np.float32] = weights["starts"].astype(np.float32) + labels.starts_mask()
         self.transitions: NDArray[np.float32] = weights["transitions"].astype(np.float32) + labels.transitions_mask()
-        self.tokenizer = _tokenizer(base / "tokenizer.json")
+        self.tokenizer = read_tokenizer(base / "tokenizer.json")
         model = graph.build(bert.config_from_folder(base), {**base_weights, **weights})
         self._request = compiled(model, precision="f32", threads=threads).create_infer_request()
         self._turn = threading.Lock()
@@ -62,36 +61,6 @@ class Tagger:
                 raise UnavailableError(f"the model {self.name} failed: {error}") from error
             scores: NDArray[np.float32] = self._request.get_output_tensor().data.copy()
             return scores
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's content, in hexadecimal.
-
-    Raises:
-        ValueError: It cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _verified(path: Path, sha256: str) -> bert.Weights:
-    found = sha256_of(path)
-    if found != sha256:
-        raise ValueError(f"{path} is damaged or of another version: its sha256 is {found}, not {sha256}")
-    return bert.read_safetensors(path)
-
-
-def _tokenizer(path: Path) -> Tokenizer:
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
-        raise ValueError(f"cannot read the tokenizer {path}: {error}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
 
 
 def _inputs(texts: Sequence[Words]) -> list[NDArray[Any]]:

@@ -14,7 +14,6 @@ from tokenizers import Encoding
 from processors import bert
 from processors.errors import PermanentError, UnavailableError
 from processors.model_folder import model_folder
-from processors.ner.tagger import sha256_of
 from processors.relations import graph
 from processors.relations.pairs import SYMMETRIC, TYPES, Pairs, Placed, pairs_of
 from processors.runtimes.openvino import compiled
@@ -63,8 +62,8 @@ class ClassifiedRelations:
         self._thresholds: Mapping[str, float] = config["thresholds"]
         self.tokenizer = base.tokenizer
         weights = {
-            **_verified(base.path / "model.safetensors", config["base_sha256"]),
-            **_verified(folder / WEIGHTS, config["sha256"]),
+            **bert.verified_safetensors(base.path / "model.safetensors", config["base_sha256"]),
+            **bert.verified_safetensors(folder / WEIGHTS, config["sha256"]),
         }
         model = graph.build(bert.encoder_config(base.path, pooling="mean"), weights)
         self._request = compiled(model, precision="f32", threads=threads).create_infer_request()
@@ -164,10 +163,3 @@ def _config(folder: Path) -> dict[str, Any]:
     if config.get("format") != FORMAT or config.get("types") != list(TYPES):
         raise ValueError(f"{folder}/config.json describes a relation classifier of another version")
     return config
-
-
-def _verified(path: Path, sha256: str) -> bert.Weights:
-    found = sha256_of(path)
-    if found != sha256:
-        raise ValueError(f"{path} is damaged or of another version: its sha256 is {found}, not {sha256}")
-    return bert.read_safetensors(path)

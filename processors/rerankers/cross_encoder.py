@@ -16,6 +16,7 @@ from tokenizers import Encoding, Tokenizer
 from processors import bert
 from processors.errors import PermanentError, UnavailableError
 from processors.micro_batcher import MicroBatcher, Priority
+from processors.model_folder import read_tokenizer
 from processors.runtimes.openvino import compiled
 
 Tokens = NDArray[np.int64]
@@ -84,13 +85,9 @@ class CrossEncoderReranker:
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         path = self._folder / "tokenizer.json"
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing narrower
-            raise ValueError(f"cannot read the tokenizer {path}: {error}") from error
+        tokenizer = read_tokenizer(path)
         if tokenizer.get_vocab_size() > self._config.vocabulary:
             raise ValueError(f"{path} knows more tokens than the model's vocab_size {self._config.vocabulary}")
-        tokenizer.no_padding()
         tokenizer.enable_truncation(self._config.positions, strategy="longest_first")
         return tokenizer
 
