@@ -8,6 +8,7 @@ from processors.embed import UNOBSERVED, Embedder, Observer
 from processors.extract import UNOBSERVED as UNOBSERVED_EXTRACTION
 from processors.extract import Extractor, Recogniser
 from processors.extract import Observer as ExtractionObserver
+from processors.llm import ChatModel
 from processors.model_folder import ModelFolder, model_folder
 from processors.ner import NamedEntityRecogniser
 from processors.ner.rules import RuleRecogniser
@@ -106,15 +107,7 @@ def build_reranker(settings: Settings) -> Reranker | None:
         threads = settings.embedding.threads
         return CrossEncoderReranker(chosen.model, name=chosen.model.name, threads=threads)
     if chosen.backend == "llm":
-        llm = _llm(settings, "AEGIS_RERANKING__BACKEND")
-        return LlmReranker(
-            llm.url,
-            model=llm.model,
-            protocol=llm.protocol,
-            api_key=llm.api_key,
-            timeout=llm.timeout,
-            context_tokens=llm.context_tokens,
-        )
+        return LlmReranker(ChatModel.of(_llm(settings, "AEGIS_RERANKING__BACKEND")))
     return None
 
 

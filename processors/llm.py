@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from pydantic_core import from_json
 
 from processors.errors import UnavailableError
+from schemas.settings import Llm
 
 ChatProtocol = Literal["openai", "ollama"]
 BreakerState = Literal["closed", "open", "half-open"]
@@ -55,6 +56,18 @@ class ChatModel:
         self._context_tokens = context_tokens
         headers = {"Authorization": f"Bearer {api_key.get_secret_value()}"} if api_key else {}
         self._client = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+
+    @classmethod
+    def of(cls, settings: Llm) -> "ChatModel":
+        """The one that the settings name."""
+        return cls(
+            settings.url,
+            model=settings.model,
+            protocol=settings.protocol,
+            api_key=settings.api_key,
+            timeout=settings.timeout,
+            context_tokens=settings.context_tokens,
+        )
 
     def close(self) -> None:
         """Close the connections."""

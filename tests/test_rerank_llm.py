@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from processors.errors import UnavailableError
+from processors.llm import ChatModel
 from processors.rerankers import Reranker
 from processors.rerankers.llm import LlmReranker
 from tests.ollama_server import Odd, ollama_server
@@ -64,7 +65,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def reranker(endpoint: Endpoint) -> Iterator[LlmReranker]:
-    reranker = LlmReranker(endpoint.url, model="judge", api_key=SecretStr("key"), timeout=5)
+    reranker = LlmReranker(ChatModel(endpoint.url, model="judge", api_key=SecretStr("key"), timeout=5))
     yield reranker
     reranker.close()
 
@@ -139,7 +140,7 @@ def test_refusal_is_unavailable(endpoint: Endpoint, reranker: LlmReranker, statu
 
 
 def test_nobody_there_is_unavailable(endpoint: Endpoint) -> None:
-    reranker = LlmReranker(endpoint.url.replace(str(endpoint.server_port), "1"), model="judge", timeout=5)
+    reranker = LlmReranker(ChatModel(endpoint.url.replace(str(endpoint.server_port), "1"), model="judge", timeout=5))
     with pytest.raises(UnavailableError, match="judge fails"):
         reranker.rerank("query", PASSAGES)
     reranker.close()
@@ -152,7 +153,7 @@ def test_no_passages_ask_nobody(endpoint: Endpoint, reranker: LlmReranker) -> No
 
 def test_an_ollama_server_judges_too() -> None:
     with ollama_server(chat=lambda turns: '{"1": 9.5, "2": 0, "3": 1}') as server:
-        reranker = LlmReranker(server.url, model="judge", protocol="ollama", context_tokens=4096, timeout=5)
+        reranker = LlmReranker(ChatModel(server.url, model="judge", protocol="ollama", context_tokens=4096, timeout=5))
         scores = reranker.rerank("What is a broker?", PASSAGES)
         np.testing.assert_array_equal(scores, np.array([0.95, 0, 0.1], np.float32))
         assert server.paths == ["/api/chat"]

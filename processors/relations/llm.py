@@ -92,14 +92,7 @@ class LlmRelationExtractor:
         self._observe = observe
         self._answer_tokens = settings.context_tokens // _ANSWER_SHARE
         self._wait_exponential = wait_exponential(multiplier=settings.wait_min, max=settings.wait_max)
-        self._chat = ChatModel(
-            settings.url,
-            model=settings.model,
-            protocol=settings.protocol,
-            api_key=settings.api_key,
-            timeout=settings.timeout,
-            context_tokens=settings.context_tokens,
-        )
+        self._chat = ChatModel.of(settings)
 
     def close(self) -> None:
         """Close the connections."""

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, RootModel, SecretStr, ValidationError
+from pydantic import Field, RootModel, ValidationError
 
 from processors.errors import UnavailableError
-from processors.llm import ChatModel, ChatProtocol, Turn, fence, json_object, turn
+from processors.llm import ChatModel, Turn, fence, json_object, turn
 
 _PROMPT = (Path(__file__).parent / "llm_v1.txt").read_text(encoding="utf-8")
 _REPAIR = "That does not fit: {error}. Answer again, with the JSON object only, one score for each of 1 to {count}."
@@ -21,22 +21,11 @@ class _Scores(RootModel[dict[int, Annotated[float, Field(ge=0, le=10)]]]):
 
 
 class LlmReranker:
-    """Asks a language model; two answers at most. Arguments as of ``ChatModel``."""
+    """Asks a language model; two answers at most."""
 
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        model: str,
-        protocol: ChatProtocol = "openai",
-        api_key: SecretStr | None = None,
-        timeout: float = 30.0,
-        context_tokens: int | None = None,
-    ) -> None:
-        self.name = model
-        self._chat = ChatModel(
-            base_url, model=model, protocol=protocol, api_key=api_key, timeout=timeout, context_tokens=context_tokens
-        )
+    def __init__(self, chat: ChatModel) -> None:
+        self.name = chat.name
+        self._chat = chat
 
     def close(self) -> None:
         """Close the connections."""
