@@ -7,7 +7,7 @@ normalisation belong to the graph, so that what comes out is the embedding.
 import hashlib
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -172,14 +172,23 @@ def build(config: BertConfig, weights: Weights) -> ov.Model:
     graph = Graph(config, weights)
     ids = ops.parameter([-1, -1], np.int64, name="input_ids")
     mask = ops.parameter([-1, -1], np.int64, name="attention_mask")
-    seen = ops.convert(mask, "f32")
-    bias = ops.multiply(ops.subtract(np.float32(1), ops.unsqueeze(seen, [1, 2])), _MASKED)
-    states = graph.embed(ids)
-    for layer in range(config.layers):
-        states = graph.layer(states, bias, f"encoder.layer.{layer}.")
-    pooled = graph.pool(states, seen)
+    states = graph.layers(graph.embed(ids), attention_bias(mask), range(config.layers))
+    pooled = graph.pool(states, ops.convert(mask, "f32"))
     unit = ops.normalize_l2(pooled, np.array([1], np.int64), 1e-12, "max")
     return ov.Model([unit], [ids, mask], "bert")
+
+
+def lower_layers(config: BertConfig, weights: Weights, count: int) -> ov.Model:
+    """The first layers: int64 ``input_ids`` and ``attention_mask`` [texts, pieces] in, states [.., hidden] out."""
+    graph = Graph(config, weights)
+    ids, mask = (ops.parameter([-1, -1], np.int64, name=name) for name in ("input_ids", "attention_mask"))
+    states = graph.layers(graph.embed(ids), attention_bias(mask), range(count))
+    return ov.Model([states], [ids, mask], "lower")
+
+
+def attention_bias(mask: Any) -> Any:
+    """Added to the attention's scores: nothing, or what leaves padding out."""
+    return ops.multiply(ops.subtract(np.float32(1), ops.unsqueeze(ops.convert(mask, "f32"), [1, 2])), _MASKED)
 
 
 @dataclass(frozen=True)
@@ -199,6 +208,12 @@ class Graph:
         places = ops.slice(_constant(positions + first_type), [0], length, [1], [0])
         states = ops.add(ops.gather(_constant(words), ids, np.int64(0)), places)
         return self.normalise(states, "embeddings.LayerNorm")
+
+    def layers(self, states: Any, bias: Any, numbers: Iterable[int]) -> Any:
+        """The encoder's layers of these numbers, one after the other."""
+        for number in numbers:
+            states = self.layer(states, bias, f"encoder.layer.{number}.")
+        return states
 
     def layer(self, states: Any, bias: Any, prefix: str) -> Any:
         """One layer of the encoder; ``bias`` is added to the attention's scores."""
@@ -233,6 +248,10 @@ class Graph:
         scale, shift = self.weight(f"{name}.weight", hidden), self.weight(f"{name}.bias", hidden)
         centred = ops.mvn(states, np.array([-1], np.int64), True, self.config.epsilon, "inside_sqrt")
         return ops.add(ops.multiply(centred, _constant(scale)), _constant(shift))
+
+    def rows(self, table: str, size: int, numbers: Any) -> Any:
+        """Rows of an embedding table of ``size`` rows, by their numbers."""
+        return ops.gather(_constant(self.weight(f"{table}.weight", size, -1)), numbers, np.int64(0))
 
     def pool(self, states: Any, seen: Any) -> Any:
         """States to one vector per text: [batch, hidden]."""

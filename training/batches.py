@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from processors import bert
 from processors.batching import micro_batches, padded
-from processors.ner.graph import lower_layers
+from processors.ner.graph import FROZEN
 from processors.ner.labels import LABELS
 from processors.ner.words import LETTERS, Words, words_from_encoding
 from training.corpora import Example, text_of
@@ -51,7 +51,8 @@ def prepare(examples: Sequence[Example], tokenizer: Tokenizer, model_folder: Pat
 
 
 def _compiled_lower(folder: Path) -> ov.CompiledModel:
-    model = lower_layers(bert.config_from_folder(folder), bert.read_safetensors(folder / "model.safetensors"))
+    weights = bert.read_safetensors(folder / "model.safetensors")
+    model = bert.lower_layers(bert.config_from_folder(folder), weights, FROZEN)
     return ov.Core().compile_model(model, "CPU", {hint.inference_precision: ov.Type.f32})
 
 

@@ -31,7 +31,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from processors import bert
 from processors.batching import micro_batches, padded
 from processors.model_folder import model_folder
-from processors.relations.graph import lower_layers
+from processors.relations.graph import FROZEN
 from processors.relations.pairs import TYPES, Pairs, pairs_of
 from training.relation_corpora import (
     TRAINING_DOCUMENTS,
@@ -167,7 +167,8 @@ def _loss(classifier: Classifier, batch: Sequence[Prepared]) -> Tensor:
 
 def _compiled_lower() -> ov.CompiledModel:
     """The frozen layers."""
-    model = lower_layers(bert.config_from_folder(BASE), bert.read_safetensors(BASE / "model.safetensors"))
+    weights = bert.read_safetensors(BASE / "model.safetensors")
+    model = bert.lower_layers(bert.config_from_folder(BASE), weights, FROZEN)
     return ov.Core().compile_model(model, "CPU", {hint.inference_precision: ov.Type.f32})
 
 

@@ -19,16 +19,8 @@ PAIR_SIZE = 256
 PAIR_HEADS = 8
 BLOCKS = 1
 
-_MASKED = np.float32(-1e9)
 _EPSILON = 1e-12
 _ENDS = ("source", "target")
-
-
-def lower_layers(config: bert.BertConfig, weights: bert.Weights) -> ov.Model:
-    """The frozen part: int64 ``input_ids`` and ``attention_mask`` [texts, pieces] in, states [.., hidden] out."""
-    ids, mask = _parameter("input_ids"), _parameter("attention_mask")
-    states = _Graph(config, weights).lower(ids, _bias(mask))
-    return ov.Model([states], [ids, mask], "lower")
 
 
 def build(config: bert.BertConfig, weights: bert.Weights) -> ov.Model:
@@ -44,9 +36,8 @@ def build(config: bert.BertConfig, weights: bert.Weights) -> ov.Model:
     ids, kinds, spans, pairs, zones = (_parameter(name) for name in ("ids", "kinds", "spans", "pairs", "zones"))
     distances, classes = (ops.parameter([-1], np.int64, name=name) for name in ("distances", "classes"))
     nothing = ops.constant(np.zeros((1, 1, 1, 1), np.float32))
-    states = ops.add(graph.lower(ids, nothing), graph.rows("kinds", KINDS, kinds))
-    for layer in range(FROZEN, config.layers):
-        states = graph.layer(states, nothing, f"encoder.layer.{layer}.")
+    states = graph.layers(graph.embed(ids), nothing, range(FROZEN))
+    states = graph.layers(ops.add(states, graph.rows("kinds", KINDS, kinds)), nothing, range(FROZEN, config.layers))
     joined = graph.joined(_mean(states, spans), pairs)
     joined = ops.add(joined, graph.rows("distances", DISTANCES, distances))
     joined = ops.add(joined, graph.rows("classes", len(CLASSES) ** 2, classes))
@@ -58,12 +49,6 @@ def build(config: bert.BertConfig, weights: bert.Weights) -> ov.Model:
 
 
 class _Graph(bert.Graph):
-    def lower(self, ids: Any, bias: Any) -> Any:
-        states = self.embed(ids)
-        for layer in range(FROZEN):
-            states = self.layer(states, bias, f"encoder.layer.{layer}.")
-        return states
-
     def joined(self, named: Any, pairs: Any) -> Any:
         """Mentions [mentions, hidden] to pairs [pairs, size]: a sum and a product of both ends."""
         places = {end: ops.gather(pairs, np.int64(number), np.int64(1)) for number, end in enumerate(_ENDS)}
@@ -95,9 +80,6 @@ class _Graph(bert.Graph):
         centred = ops.mvn(states, np.array([-1], np.int64), True, _EPSILON, "inside_sqrt")
         return ops.add(ops.multiply(centred, ops.constant(scale)), ops.constant(shift))
 
-    def rows(self, table: str, size: int, numbers: Any) -> Any:
-        return ops.gather(ops.constant(self.weight(f"{table}.weight", size, -1)), numbers, np.int64(0))
-
 
 def _mean(states: Any, spans: Any) -> Any:
     """The mean state of each span of pieces: [mentions, hidden]."""
@@ -107,11 +89,6 @@ def _mean(states: Any, spans: Any) -> Any:
     within = ops.convert(ops.logical_and(ops.greater_equal(pieces, first), ops.less(pieces, behind)), "f32")
     total = ops.matmul(within, ops.squeeze(states, [0]), False, False)
     return ops.divide(total, ops.reduce_sum(within, np.array([1], np.int64), True))
-
-
-def _bias(mask: Any) -> Any:
-    """Added to the attention's scores: nothing, or what leaves padding out."""
-    return ops.multiply(ops.subtract(np.float32(1), ops.unsqueeze(ops.convert(mask, "f32"), [1, 2])), _MASKED)
 
 
 def _parameter(name: str) -> Any:

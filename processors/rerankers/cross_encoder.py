@@ -112,11 +112,7 @@ def build(config: bert.BertConfig, weights: bert.Weights) -> ov.Model:
     graph = _PairGraph(config, weights)
     names = ("input_ids", "token_type_ids", "attention_mask")
     ids, types, mask = (ops.parameter([-1, -1], np.int64, name=name) for name in names)
-    unseen = ops.subtract(np.float32(1), ops.convert(ops.unsqueeze(mask, [1, 2]), "f32"))
-    bias = ops.multiply(unseen, np.float32(-1e9))
-    states = graph.embed_pair(ids, types)
-    for layer in range(config.layers):
-        states = graph.layer(states, bias, f"encoder.layer.{layer}.")
+    states = graph.layers(graph.embed_pair(ids, types), bert.attention_bias(mask), range(config.layers))
     first = ops.gather(states, np.int64(0), np.int64(1))
     return ov.Model([graph.classify(first)], [ids, types, mask], "cross_encoder")
 
