@@ -296,7 +296,7 @@ def test_metrics_are_by_route_template(stack: Stack) -> None:
     stack.http.post("/api/v1/search", json={"query": "q"})
     stack.http.get("/api/v1/documents/some/secret")
     stack.http.get("/nowhere/secret")
-    stack.http.request("BREW", "/api/v1/search")
+    stack.http.request("PROPFIND", "/api/v1/search")
     response = stack.http.get("/metrics")
     assert response.headers["Content-Type"].startswith("text/plain; version=")
     requests = [
