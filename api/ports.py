@@ -3,7 +3,7 @@
 The API knows nothing of Kafka: these protocols are all it asks for. Every call may block and is made in a thread.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,8 +15,9 @@ from api.retrievers.graph import Graph
 from api.retrievers.hits import Retriever
 from processors.micro_batcher import Priority
 from processors.rerankers import Reranker
+from schemas.dead_letters import Backlog, DeadLetter, Filter
 from schemas.records import STAGES, DocumentRecord, StageName, Vector
-from schemas.status import DocumentStatus
+from schemas.status import DocumentStatus, Stuck
 from schemas.storage import SparseVector
 
 
@@ -61,6 +62,9 @@ class StatusView(Protocol):
 
     def recent(self, limit: int) -> Sequence[DocumentStatus]:
         """The documents that changed last, newest first."""
+
+    def unfinished(self) -> Sequence[DocumentStatus]:
+        """The documents of which something is still to come, the longest unchanged first."""
 
     def counts(self) -> Mapping[str, int]:
         """Number of documents by state."""
@@ -131,7 +135,7 @@ class GroupLag(Protocol):
 
     @property
     def verdict(self) -> str:
-        """OK, WARN, STALL, STOP or UNKNOWN."""
+        """OK, WARN, STALL, REWIND, STOP or UNKNOWN."""
 
     @property
     def partitions(self) -> Sequence[PartitionLag]:
@@ -146,6 +150,37 @@ class LagMeter(Protocol):
 
     def seconds_behind(self, stage: StageName) -> float | None:
         """Age of the oldest record that the stage has not read; 0 without lag, None when it never read."""
+
+
+class RawRecord(Protocol):
+    """A record as it lies in its topic."""
+
+    @property
+    def value(self) -> bytes | None:
+        """Its value, byte for byte."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Its headers, in order."""
+
+
+class DeadLetters(Protocol):
+    """The dead-letter topics. Every method reads whole topics, and raises if the broker does not answer."""
+
+    def find(self, which: Filter, *, limit: int | None = None) -> Sequence[DeadLetter]:
+        """Unresolved dead letters, oldest first."""
+
+    def show(self, letter_id: str) -> tuple[DeadLetter, RawRecord] | None:
+        """One dead letter with its record; None if there is none or it is resolved."""
+
+    def replay(self, which: Filter, *, limit: int | None = None) -> Iterator[DeadLetter]:
+        """Send matching dead letters back to their stage's source; yields each when sent."""
+
+    def drop(self, which: Filter, *, limit: int | None = None) -> Iterator[DeadLetter]:
+        """Give matching dead letters up for good; yields each."""
+
+    def backlog(self) -> Sequence[Backlog]:
+        """How many unresolved dead letters each stage has, and since when."""
 
 
 class Embeddings(Protocol):
@@ -176,12 +211,15 @@ class Embeddings(Protocol):
 class Ports:
     """Everything the API stands on.
 
+    ``stuck(older_than, limit)`` finds the documents without progress for so many seconds, the longest first.
     ``healths`` gives each stage of this process its summary, with ``ready`` and ``reason`` in it.
     """
 
     publisher: Publisher
     status: StatusView
     lag: LagMeter
+    dead_letters: DeadLetters
+    stuck: Callable[[float, int], Sequence[Stuck]]
     retriever: Retriever
     graph: Graph
     embeddings: Embeddings

@@ -17,6 +17,7 @@ from processors import build
 from schemas.records import EmbeddedChunk, Extraction, StageName
 from schemas.settings import Settings
 from streams.app import Resources, Worker, run_until_signalled
+from streams.dead_letters import DeadLetters
 from streams.health import StageHealth
 from streams.health_server import serve_health
 from streams.kafka import wait_for_broker
@@ -24,6 +25,7 @@ from streams.lag import LagMeter
 from streams.publisher import Publisher
 from streams.sinks.index import Store
 from streams.status import StatusView
+from streams.stuck import stuck
 
 log = structlog.get_logger()
 
@@ -141,6 +143,8 @@ def _ports(
         publisher=publisher,
         status=view,
         lag=LagMeter(bootstrap_servers),
+        dead_letters=DeadLetters(bootstrap_servers),
+        stuck=lambda older_than, limit: stuck(bootstrap_servers, view.unfinished(), older_than=older_than, limit=limit),
         retriever=vectors.retriever,
         graph=graph,
         embeddings=embedder,

@@ -11,6 +11,7 @@ DocumentState = Literal["processing", "searchable", "indexed", "deleted", "retry
 
 SETTLED = ("indexed", "deleted", "dead-lettered")  # nothing more happens to a revision by itself
 _DONE = ("indexed", "deleted")
+_BRANCHES: tuple[tuple[StageName, StageName], ...] = (("embed", "index-vectors"), ("extract", "index-graph"))
 
 
 class DocumentStatus(BaseModel):
@@ -43,6 +44,25 @@ class DocumentStatus(BaseModel):
         if "retrying" in failed:
             return "retrying"
         return "searchable" if vectors == "indexed" else "processing"
+
+    @cached_property
+    def changed_at(self) -> float:
+        """When a stage last reported progress of the newest revision, in seconds since the epoch."""
+        return max(record.at for record in self.current.values())
+
+    @cached_property
+    def waits_for(self) -> StageName | None:
+        """The first stage that has not done its part of the newest revision; None where all have."""
+        for branch in _BRANCHES:
+            if self._state_of(branch[-1]) in _DONE:
+                continue
+            stages: tuple[StageName, ...] = ("chunk", *branch)
+            for stage in stages:
+                record = self.current.get(stage)
+                if record is None or record.state in ("retrying", "dead-lettered"):
+                    return stage
+            return branch[-1]
+        return None
 
     @cached_property
     def searchable_version(self) -> int:
@@ -82,14 +102,29 @@ class DocumentStatus(BaseModel):
 
     def _failures(self) -> list[StatusRecord]:
         """The stages' failures that have not been made good: a store that holds the document has got it since."""
-        branches: tuple[tuple[StageName, ...], ...] = (("embed", "index-vectors"), ("extract", "index-graph"))
-        made_good = {stage for branch in branches if self._state_of(branch[1]) in _DONE for stage in branch}
+        made_good = {stage for branch in _BRANCHES if self._state_of(branch[1]) in _DONE for stage in branch}
         failures = [record for stage, record in self.current.items() if stage not in made_good]
         return [record for record in failures if record.state in ("dead-lettered", "retrying")]
 
     def _state_of(self, stage: StageName) -> str | None:
         record = self.current.get(stage)
         return record.state if record else None
+
+
+class Stuck(BaseModel):
+    """An unfinished document. ``since`` is its last progress, in seconds since the epoch.
+
+    ``topic``, ``partition`` and ``offset`` are its oldest unread record; None where none lies unread.
+    """
+
+    document_id: str
+    state: str
+    stage: StageName | None
+    since: float
+    error: str | None = None
+    topic: str | None = None
+    partition: int | None = None
+    offset: int | None = None
 
 
 def _is_one_chunks_progress(before: StatusRecord, record: StatusRecord) -> bool:

@@ -4,17 +4,15 @@ A dead letter stays in its topic until it is resolved; a resolution is a record 
 position. Once everything before an offset is resolved, the topic is cut there.
 """
 
-import fnmatch
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Literal
 
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from pydantic import BaseModel
 
 from schemas import headers as names
+from schemas.dead_letters import Backlog, DeadLetter, Filter, stage_of
 from schemas.headers import header, original, with_headers
 from schemas.records import STAGES, StageName
 from schemas.topics import RESOLUTIONS, SOURCES, dead_letter_topic
@@ -22,44 +20,7 @@ from streams.kafka import producer_configuration, read_all, send_now
 from streams.offsets import client_configuration
 from streams.record import Record
 
-
-class DeadLetter(BaseModel):
-    """A dead letter as people see it; ``id`` is ``<stage>/<partition>/<offset>``."""
-
-    id: str
-    stage: StageName
-    document_id: str | None
-    error_class: str
-    error: str
-    attempt: int
-    first_failed_at: float
-    dead_lettered_at: float
-    source: str
-    correlation_id: str
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which dead letters; every given condition has to hold. Patterns are shell globs."""
-
-    stages: Sequence[StageName] = STAGES
-    ids: Sequence[str] = ()
-    error_class: str | None = None
-    error: str | None = None
-    document: str | None = None
-    since: float | None = None
-    until: float | None = None
-
-    def matches(self, letter: DeadLetter) -> bool:
-        """Whether the letter is meant."""
-        return (
-            (not self.ids or letter.id in self.ids)
-            and _fits(self.error_class, letter.error_class)
-            and _fits(self.error, letter.error)
-            and _fits(self.document, letter.document_id or "")
-            and (self.since is None or letter.dead_lettered_at >= self.since)
-            and (self.until is None or letter.dead_lettered_at < self.until)
-        )
+_EVERY = Filter()
 
 
 class DeadLetters:
@@ -68,14 +29,21 @@ class DeadLetters:
     def __init__(self, bootstrap_servers: str) -> None:
         self._bootstrap_servers = bootstrap_servers
 
-    def find(self, which: Filter = Filter(), *, limit: int | None = None) -> list[DeadLetter]:
+    def find(self, which: Filter = _EVERY, *, limit: int | None = None) -> list[DeadLetter]:
         """Unresolved dead letters, oldest first."""
         letters = sorted((letter for letter, _ in self._matching(which)), key=lambda letter: letter.dead_lettered_at)
         return letters[:limit]
 
+    def backlog(self) -> list[Backlog]:
+        """How many unresolved dead letters each stage has, and since when."""
+        came: dict[StageName, list[float]] = {stage: [] for stage in STAGES}
+        for letter, _ in self._matching(_EVERY):
+            came[letter.stage].append(letter.dead_lettered_at)
+        return [Backlog(stage=stage, count=len(of), oldest=min(of, default=None)) for stage, of in came.items()]
+
     def show(self, letter_id: str) -> tuple[DeadLetter, Record] | None:
         """One dead letter with its record, byte for byte; None if there is none or it is resolved."""
-        return next(self._matching(Filter(stages=[_stage_of(letter_id)], ids=[letter_id])), None)
+        return next(self._matching(Filter(stages=[stage_of(letter_id)], ids=[letter_id])), None)
 
     def replay(self, which: Filter, *, rate: float | None = None, limit: int | None = None) -> Iterator[DeadLetter]:
         """Send matching dead letters back to their stage's source, at most ``rate`` a second; yields each when sent."""
@@ -134,7 +102,7 @@ class DeadLetters:
             cut.result(timeout=30)
         producer = Producer(producer_configuration(self._bootstrap_servers))
         for letter_id in resolved:
-            where = (_stage_of(letter_id), int(letter_id.split("/")[1]))
+            where = (stage_of(letter_id), int(letter_id.split("/")[1]))
             if int(letter_id.split("/")[2]) < ends.get(where, 0):
                 producer.produce(RESOLUTIONS.name, key=letter_id.encode(), value=None)
         producer.flush(30)
@@ -156,15 +124,3 @@ def _letter(stage: StageName, record: Record) -> DeadLetter:
         source=f"{text(names.ERROR_TOPIC)}/{text(names.ERROR_PARTITION)}/{text(names.ERROR_OFFSET)}",
         correlation_id=record.correlation_id,
     )
-
-
-def _stage_of(letter_id: str) -> StageName:
-    stage = letter_id.split("/", maxsplit=1)[0]
-    for name in STAGES:
-        if name == stage and letter_id.count("/") == 2:
-            return name
-    raise ValueError(f"{letter_id!r} is no dead letter's id; ids look like chunk/0/17 (see `aegis dlq list`)")
-
-
-def _fits(pattern: str | None, text: str) -> bool:
-    return pattern is None or fnmatch.fnmatchcase(text, pattern)

@@ -1,7 +1,7 @@
 """How this side talks to Kafka outside Faust: client settings, records, bounded reads of whole topics."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 
 from schemas.headers import Headers
-from streams.offsets import client_configuration, partitions_of
+from streams.offsets import client_configuration, committed, partitions_of
 from streams.record import Record
 
 log = structlog.get_logger()
@@ -90,16 +90,27 @@ def record_of(message: Message) -> Record:
     )
 
 
-def read_all(bootstrap_servers: str, topics: Sequence[str], *, timeout: float = 30.0) -> Iterator[Record]:
+def read_all(
+    bootstrap_servers: str, topics: Sequence[str], *, unread_by: str | None = None, timeout: float = 30.0
+) -> Iterator[Record]:
     """Every record that the topics hold now, in order within a partition.
 
+    Args:
+        bootstrap_servers: The broker.
+        topics: What to read.
+        unread_by: Only what this group has not read.
+        timeout: Seconds.
+
     Raises:
+        LookupError: A topic does not exist.
         TimeoutError: The broker sent nothing for ``timeout`` seconds although records are left.
     """
     admin = AdminClient(client_configuration(bootstrap_servers))
     consumer = reader(bootstrap_servers)
     try:
         left = end_offsets(consumer, [tp for topic in topics for tp in partitions_of(admin, topic)])
+        if unread_by is not None and left:
+            left = _beyond(left, committed(bootstrap_servers, unread_by, [TopicPartition(*where) for where in left]))
         if not left:
             return
         consumer.assign([TopicPartition(topic, partition, low) for (topic, partition), (low, _) in left.items()])
@@ -122,6 +133,13 @@ def end_offsets(consumer: Consumer, partitions: Sequence[TopicPartition]) -> dic
         (tp.topic, tp.partition): consumer.get_watermark_offsets(tp, timeout=15, cached=False) for tp in partitions
     }
     return {where: mark for where, mark in marks.items() if mark[0] < mark[1]}
+
+
+def _beyond(
+    marks: dict[tuple[str, int], tuple[int, int]], offsets: Mapping[tuple[str, int], int | None]
+) -> dict[tuple[str, int], tuple[int, int]]:
+    starts = {where: max(low, offsets[where] or 0) for where, (low, _) in marks.items()}
+    return {where: (starts[where], high) for where, (_, high) in marks.items() if starts[where] < high}
 
 
 def _unread(consumer: Consumer, left: dict[tuple[str, int], tuple[int, int]]) -> dict[tuple[str, int], tuple[int, int]]:

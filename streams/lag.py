@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from confluent_kafka import Consumer, TopicPartition
@@ -15,8 +16,9 @@ from streams.kafka import reader, record_of
 from streams.offsets import client_configuration, committed, partitions_of
 
 # OK: no lag, or it shrinks. WARN: it grows. STALL: there are members, but nothing was read for _STALL_AFTER seconds or
-# more of watching (a batch may take a while). STOP: nobody reads. UNKNOWN: the group never committed.
-Verdict = Literal["OK", "WARN", "STALL", "STOP", "UNKNOWN"]
+# more of watching (a batch may take a while). REWIND: a committed offset went back, as after a reset or a restore.
+# STOP: nobody reads. UNKNOWN: the group never committed. Burrow calls a group with STALL, STOP or REWIND an ERR.
+Verdict = Literal["OK", "WARN", "STALL", "REWIND", "STOP", "UNKNOWN"]
 
 _WINDOW = 60.0
 _STALL_AFTER = 15.0
@@ -55,7 +57,7 @@ class LagMeter:
     def __init__(self, bootstrap_servers: str) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._admin = AdminClient(client_configuration(bootstrap_servers))
-        self._seen: dict[str, deque[tuple[float, int, int]]] = {}
+        self._seen: dict[str, deque[_Seen]] = {}
 
     def measure(self, stages: Sequence[StageName] = STAGES, *, retries: bool = False) -> list[GroupLag]:
         """Lag of each stage's group now; rates come from the second call on.
@@ -83,7 +85,7 @@ class LagMeter:
         offsets = committed(self._bootstrap_servers, group, tps)  # before the end offsets: lag is never negative
         partitions = [_partition(consumer, group, tp, offsets[tp.topic, tp.partition]) for tp in tps]
         records = _total(partitions)
-        trend = self._trend(group, sum(lag.committed or 0 for lag in partitions), records or 0)
+        trend = self._trend(group, tuple(lag.committed or 0 for lag in partitions), records or 0)
         members = self._members(group)
         return GroupLag(
             group=group,
@@ -101,25 +103,40 @@ class LagMeter:
     def _members(self, group: str) -> int:
         return len(self._admin.describe_consumer_groups([group])[group].result(timeout=15).members)
 
-    def _trend(self, group: str, committed: int, records: int) -> "_Trend | None":
+    def _trend(self, group: str, committed: tuple[int, ...], records: int) -> "_Trend | None":
         now = time.monotonic()
         seen = self._seen.setdefault(group, deque())
-        seen.append((now, committed, records))
-        while now - seen[0][0] > _WINDOW:
+        seen.append(_Seen(now, committed, records))
+        while now - seen[0].at > _WINDOW:
             seen.popleft()
-        since, committed_then, records_then = seen[0]
-        elapsed = now - since
+        elapsed = now - seen[0].at
         if elapsed < 0.2:
             return None
-        return _Trend((committed - committed_then) / elapsed, (records - records_then) / elapsed, elapsed)
+        return _Trend(
+            (sum(committed) - sum(seen[0].committed)) / elapsed,
+            (records - seen[0].records) / elapsed,
+            elapsed,
+            rewound=any(
+                after < before
+                for one, next_ in pairwise(seen)
+                for before, after in zip(one.committed, next_.committed, strict=False)
+            ),
+        )
+
+
+class _Seen(NamedTuple):
+    at: float
+    committed: tuple[int, ...]
+    records: int
 
 
 class _Trend(NamedTuple):
-    """Records read and lag gained, both per second, over the last ``seconds``."""
+    """Records read and lag gained, both per second, over the last ``seconds``, and whether an offset went back."""
 
     read: float
     gained: float
     seconds: float
+    rewound: bool = False
 
 
 def _partition(consumer: Consumer, group: str, tp: TopicPartition, committed: int | None) -> PartitionLag:
@@ -168,6 +185,8 @@ def _eta(records: int | None, trend: _Trend | None) -> float | None:
 def _verdict(records: int | None, members: int, trend: _Trend | None) -> Verdict:
     if records is None:
         return "UNKNOWN"
+    if trend and trend.rewound:
+        return "REWIND"
     if records == 0:
         return "OK"
     if members == 0:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from schemas.records import StatusRecord
-from schemas.status import DocumentStatus
+from schemas.status import SETTLED, DocumentStatus
 from schemas.topics import STATUS
 from streams.kafka import end_offsets, reader
 from streams.offsets import client_configuration, partitions_of
@@ -64,6 +64,11 @@ class StatusView:
         """The documents that changed last, newest first."""
         with self._changed:
             return [self._documents[key] for key, _ in zip(reversed(self._documents), range(limit), strict=False)]
+
+    def unfinished(self) -> list[DocumentStatus]:
+        """The documents of which something is still to come, the longest unchanged first."""
+        with self._changed:
+            return [status for status in self._documents.values() if status.state not in SETTLED]
 
     def counts(self) -> dict[str, int]:
         """Number of documents by state."""

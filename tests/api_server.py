@@ -20,12 +20,14 @@ from api.retrievers.hits import DocumentState, Hit
 from processors.embed import mapped
 from processors.errors import UnavailableError
 from processors.micro_batcher import MicroBatcher, Priority
+from schemas.dead_letters import Backlog, DeadLetter, Filter, stage_of
 from schemas.records import STAGES, DocumentRecord, StageName, State, StatusRecord, Vector
 from schemas.settings import Api, Settings
-from schemas.status import DocumentStatus
+from schemas.status import SETTLED, DocumentStatus, Stuck
 from schemas.storage import SparseVector
 from streams.lag import GroupLag, PartitionLag
 from streams.publisher import Published
+from streams.record import Record
 
 
 def opened() -> threading.Event:
@@ -88,6 +90,9 @@ class MemoryStatus:
     def recent(self, limit: int) -> Sequence[DocumentStatus]:
         return list(reversed(self._documents.values()))[:limit]
 
+    def unfinished(self) -> Sequence[DocumentStatus]:
+        return [status for status in self._documents.values() if status.state not in SETTLED]
+
     def counts(self) -> Mapping[str, int]:
         states = [status.state for status in self._documents.values()]
         return {state: states.count(state) for state in sorted(set(states))}
@@ -124,6 +129,55 @@ class MemoryLag:
             verdict="OK",
             partitions=[lag],
         )
+
+
+@dataclass
+class MemoryDeadLetters:
+    """Letters and their values, until they are resolved."""
+
+    letters: dict[str, tuple[DeadLetter, Record]] = field(default_factory=dict)
+    replayed: list[str] = field(default_factory=list)
+    down: bool = False
+
+    def add(self, letter_id: str, *, document_id: str, error: str, value: bytes = b"{}") -> None:
+        stage, partition, offset = stage_of(letter_id), *map(int, letter_id.split("/")[1:])
+        letter = DeadLetter(
+            id=letter_id,
+            stage=stage,
+            document_id=document_id,
+            error_class="PermanentError",
+            error=error,
+            attempt=0,
+            first_failed_at=1.0,
+            dead_lettered_at=1000.0 + len(self.letters),
+            source="aegis.documents.v1/0/1",
+            correlation_id="c",
+        )
+        record = Record(f"aegis.{stage}.dlq", partition, offset, 0, document_id.encode(), value, (("h", b"\xff1"),))
+        self.letters[letter_id] = letter, record
+
+    def find(self, which: Filter, *, limit: int | None = None) -> list[DeadLetter]:
+        if self.down:
+            raise RuntimeError("secret address of the broker")
+        return [letter for letter, _ in self.letters.values() if which.matches(letter)][:limit]
+
+    def show(self, letter_id: str) -> tuple[DeadLetter, Record] | None:
+        return self.letters.get(letter_id)
+
+    def replay(self, which: Filter, *, limit: int | None = None) -> Iterator[DeadLetter]:
+        for letter in self.find(which, limit=limit):
+            self.replayed.append(letter.id)
+            del self.letters[letter.id]
+            yield letter
+
+    def drop(self, which: Filter, *, limit: int | None = None) -> Iterator[DeadLetter]:
+        for letter in self.find(which, limit=limit):
+            del self.letters[letter.id]
+            yield letter
+
+    def backlog(self) -> list[Backlog]:
+        count = len(self.find(Filter()))
+        return [Backlog(stage="chunk", count=count, oldest=time.time() - 60 if count else None)]
 
 
 @dataclass
@@ -231,6 +285,8 @@ class Stack:
     publisher: MemoryPublisher = field(default_factory=MemoryPublisher)
     status: MemoryStatus = field(default_factory=MemoryStatus)
     lag: MemoryLag = field(default_factory=MemoryLag)
+    dead_letters: MemoryDeadLetters = field(default_factory=MemoryDeadLetters)
+    stuck: Callable[[float, int], Sequence[Stuck]] = lambda older_than, limit: ()
     retriever: MemoryRetriever = field(default_factory=MemoryRetriever)
     healths: dict[str, dict[str, object]] = field(default_factory=lambda: {"embed": {"ready": True, "reason": None}})
     embeddings: MemoryEmbeddings = field(default_factory=MemoryEmbeddings)
@@ -250,6 +306,8 @@ class Stack:
             publisher=self.publisher,
             status=self.status,
             lag=self.lag,
+            dead_letters=self.dead_letters,
+            stuck=self.stuck,
             retriever=self.retriever,
             graph=self.graph,
             embeddings=self.embeddings,

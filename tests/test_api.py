@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # read by mypy: what deploy will hand in fits the ports
     from api.retrievers.qdrant import QdrantRetriever
     from processors.bm25 import Bm25Encoder
     from processors.embed import Embedder
+    from streams.dead_letters import DeadLetters
     from streams.health import StageHealth
     from streams.lag import LagMeter
     from streams.publisher import Publisher
@@ -37,11 +38,14 @@ if TYPE_CHECKING:  # read by mypy: what deploy will hand in fits the ports
         embedder: Embedder,
         sparse: Bm25Encoder,
         health: StageHealth,
+        dead_letters: DeadLetters,
     ) -> Ports:
         return Ports(
             publisher=publisher,
             status=status,
             lag=lag,
+            dead_letters=dead_letters,
+            stuck=lambda older_than, limit: [],
             retriever=retriever,
             graph=graph,
             embeddings=embedder,
@@ -335,6 +339,11 @@ def test_the_openapi_document_is_valid_and_complete(stack: Stack) -> None:
         "get /api/v1/entities/{entity_id}/graph",
         "get /api/v1/graph",
         "get /api/v1/lag",
+        "get /api/v1/stuck",
+        "get /api/v1/dlq",
+        "get /api/v1/dlq/{stage}/{partition}/{offset}",
+        "post /api/v1/dlq/replay",
+        "post /api/v1/dlq/drop",
         "get /api/v1/formats",
         "get /health",
         "get /health/live",
@@ -378,7 +387,8 @@ def test_lag_is_a_metric_by_its_conventional_names(stack: Stack) -> None:
 
 def test_metrics_answer_while_the_broker_does_not() -> None:
     with serving() as stack:
-        stack.lag.down = True
+        stack.lag.down = stack.dead_letters.down = True
         text = stack.http.get("/metrics").text
         assert "aegis_http_request_duration_seconds" in text
         assert "kafka_consumergroup_lag{" not in text
+        assert "aegis_dead_letters{" not in text

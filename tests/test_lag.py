@@ -12,6 +12,7 @@ from streams.kafka import producer_configuration
 from streams.lag import LagMeter, _Trend, _verdict
 from streams.offsets import client_configuration, initialise_offsets
 from streams.topics import create_topics, verify_topics
+from tests.kafka_tools import described_lag
 
 pytestmark = pytest.mark.integration
 
@@ -74,3 +75,41 @@ def test_initialising_offsets_never_moves_committed_ones(bootstrap_servers: str)
 )
 def test_verdicts(records: int | None, members: int, trend: _Trend | None, verdict: str) -> None:
     assert _verdict(records, members, trend) == verdict
+
+
+def test_lag_is_what_kafkas_own_tool_says(bootstrap_servers: str) -> None:
+    create_topics(bootstrap_servers, Kafka())
+    group, topic = group_of("extract"), SOURCES["extract"].name
+    producer = Producer(producer_configuration(bootstrap_servers))
+    for number in range(137):
+        producer.produce(topic, key=str(number).encode(), value=b"x")
+    producer.flush()
+    initialise_offsets(bootstrap_servers, group, topic)
+    read = [TopicPartition(topic, partition, 5 * partition) for partition in range(4)]
+    admin = AdminClient(client_configuration(bootstrap_servers))
+    admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, read)])[group].result()
+
+    (ours,) = LagMeter(bootstrap_servers).measure(["extract"])
+    theirs = described_lag(bootstrap_servers, group)
+    assert {
+        (part.topic, part.partition): (part.committed, part.end, part.records) for part in ours.partitions
+    } == theirs
+    assert sum(lag for _, _, lag in theirs.values()) == ours.records
+
+
+def test_an_offset_that_goes_back_is_a_rewind(bootstrap_servers: str) -> None:
+    create_topics(bootstrap_servers, Kafka())
+    group, topic = group_of("index-graph"), SOURCES["index-graph"].name
+    admin, meter = AdminClient(client_configuration(bootstrap_servers)), LagMeter(bootstrap_servers)
+    producer = Producer(producer_configuration(bootstrap_servers))
+    for _ in range(3):
+        producer.produce(topic, key=b"k", value=b"x", partition=2)
+    producer.flush()
+    verdicts = []
+    for offset in (3, 1):
+        there = [TopicPartition(topic, partition, offset if partition == 2 else 0) for partition in range(4)]
+        admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, there)])[group].result()
+        (lag,) = meter.measure(["index-graph"])
+        verdicts.append(lag.verdict)
+        time.sleep(0.3)
+    assert verdicts == ["OK", "REWIND"]

@@ -9,9 +9,10 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from schemas import headers as names
+from schemas.dead_letters import Filter
 from schemas.settings import Kafka
 from schemas.topics import SOURCES, dead_letter_topic, retry_group_of, retry_topic
-from streams.dead_letters import DeadLetters, Filter
+from streams.dead_letters import DeadLetters
 from streams.kafka import producer_configuration, read_all, send_now
 from streams.offsets import client_configuration, committed, partitions_of
 from streams.record import Record

@@ -1,21 +1,27 @@
 """For operators and tools: lag, formats, metrics."""
 
+import asyncio
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict
 
-from api.lag_metrics import lag_metrics
+from api.admission import Slots
+from api.lag_metrics import Progress, lag_metrics, progress_metrics
 from api.measured import Measured
-from api.ports import LagMeter
+from api.ports import Ports
 from api.problems import RETRY_AFTER, Problem
 from processors.media_types import SUPPORTED
 from schemas.records import StageName
+from schemas.status import Stuck
 
 _LAG_TIMEOUT = 20.0
 _SCRAPE_TIMEOUT = 5.0
+_PROGRESS_MAX_AGE = 15.0  # the dead-letter topics are read for it
+_MAX_STUCK_QUERIES = 2
 
 
 class PartitionLag(BaseModel):
@@ -48,11 +54,19 @@ class GroupLag(BaseModel):
     partitions: list[PartitionLag]
 
 
-def router(lag: LagMeter) -> APIRouter:
+class StuckDocuments(BaseModel):
+    """Documents without progress, the longest first."""
+
+    documents: list[Stuck]
+
+
+def router(ports: Ports) -> APIRouter:
     """The routes."""
     routes = APIRouter(tags=["operations"])
-    stages = Measured(lag.measure, max_age=1.0)
-    with_retries = Measured(lambda: lag.measure(retries=True), max_age=1.0)
+    stages = Measured(ports.lag.measure, max_age=1.0)
+    with_retries = Measured(lambda: ports.lag.measure(retries=True), max_age=1.0)
+    progress = Measured(lambda: Progress.of(ports.status, ports.dead_letters), max_age=_PROGRESS_MAX_AGE)
+    slots = Slots(_MAX_STUCK_QUERIES, "searches for stuck documents")
 
     @routes.get("/api/v1/lag", summary="Consumer lag")
     async def consumer_lag(
@@ -65,6 +79,18 @@ def router(lag: LagMeter) -> APIRouter:
             raise Problem(503, "unavailable", "the broker does not answer", retry_after=RETRY_AFTER) from error
         return [GroupLag.model_validate(group) for group in groups]
 
+    @routes.get("/api/v1/stuck", summary="Documents without progress")
+    async def stuck_documents(
+        older_than: Annotated[float, Query(ge=0, description="Seconds without progress.")] = 60.0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    ) -> StuckDocuments:
+        """Unfinished documents: the stage that each waits for, and where its oldest unread record lies.
+
+        Of each stage's unread records the first 20,000 are looked at.
+        """
+        with slots.one():
+            return StuckDocuments(documents=list(await to_thread.run_sync(ports.stuck, older_than, limit)))
+
     @routes.get("/api/v1/formats", summary="Formats")
     async def formats() -> dict[str, tuple[str, ...]]:
         """The media types that can be converted, with the file name extensions that stand for them."""
@@ -72,11 +98,12 @@ def router(lag: LagMeter) -> APIRouter:
 
     @routes.get("/metrics", summary="Metrics", response_class=Response)
     async def metrics() -> Response:
-        """Prometheus' text format; lag is left out while the broker does not answer."""
-        try:
-            groups = await with_retries.get(within=_SCRAPE_TIMEOUT)
-        except Exception:
-            groups = []
-        return Response(generate_latest() + lag_metrics(groups), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        """Prometheus' text format; lag and dead letters are left out while the broker does not answer."""
+        groups, how_far = await asyncio.gather(
+            with_retries.get(within=_SCRAPE_TIMEOUT), progress.get(within=_SCRAPE_TIMEOUT), return_exceptions=True
+        )
+        lag = lag_metrics([] if isinstance(groups, BaseException) else groups)
+        documents = b"" if isinstance(how_far, BaseException) else progress_metrics(how_far)
+        return Response(generate_latest() + lag + documents, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return routes

@@ -9,8 +9,9 @@ import typer
 
 from deploy.commands.documents import progress_bar
 from deploy.commands.output import AsJson, connected, fail, out, print_json, table
+from schemas.dead_letters import DeadLetter, Filter
 from schemas.records import STAGES, StageName
-from streams.dead_letters import DeadLetter, DeadLetters, Filter
+from streams.dead_letters import DeadLetters
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, replay, drop.")
 

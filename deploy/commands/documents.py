@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from deploy.commands.output import AsJson, connected, err, fail, out, print_json, table
+from deploy.commands.output import AsJson, connected, err, fail, out, print_json, seconds, table
 from processors.media_types import media_type_of
 from schemas.settings import Settings
 from schemas.status import SETTLED
@@ -69,19 +69,25 @@ def status(
     document_id: Annotated[str | None, typer.Argument(help="A document; without it, the latest documents.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every second until interrupted.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    stuck: Annotated[
+        bool, typer.Option("--stuck", help="Only documents without progress, and what waits where.")
+    ] = False,
+    older_than: Annotated[float, typer.Option(min=0, help="Seconds without progress that count as stuck.")] = 60.0,
     as_json: AsJson = False,
 ) -> None:
     """Where documents are."""
     with connected() as (_, running), httpx.Client(base_url=running.api_url, timeout=30) as client:
         while True:
-            if document_id is None:
+            if stuck:
+                found = _get(client, "/api/v1/stuck", limit=limit, older_than=older_than)
+            elif document_id is None:
                 found = _get(client, "/api/v1/documents", limit=limit)
             else:
                 found = _get(client, f"/api/v1/documents/{document_id}")
             if as_json:
                 print_json(found)
             else:
-                out.print(_status_table(found))
+                out.print(_stuck_table(found) if stuck else _status_table(found))
             if not watch:
                 return
             time.sleep(1)
@@ -214,6 +220,21 @@ def _get(client: httpx.Client, path: str, **parameters: Any) -> Any:
     response = client.get(path, params=parameters)
     response.raise_for_status()
     return response.json()
+
+
+def _stuck_table(found: dict[str, Any]) -> Any:
+    rows = [
+        (
+            one["document_id"],
+            one["state"],
+            one["stage"],
+            seconds(time.time() - one["since"]),
+            "nothing unread" if one["topic"] is None else f"{one['topic']}/{one['partition']}/{one['offset']}",
+            one["error"] or "",
+        )
+        for one in found["documents"]
+    ]
+    return table(["document", "state", "waits for", "no progress for", "unread record", "error"], rows)
 
 
 def _status_table(found: dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from rich.text import Text
 from deploy.commands.output import AsJson, connected, out, print_json, seconds, table
 from streams.lag import GroupLag, LagMeter
 
-_COLOURS = {"OK": "green", "WARN": "yellow", "STALL": "red", "STOP": "red", "UNKNOWN": "dim"}
+_COLOURS = {"OK": "green", "WARN": "yellow", "STALL": "red", "REWIND": "red", "STOP": "red", "UNKNOWN": "dim"}
 
 
 def lag(
