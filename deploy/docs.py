@@ -1,4 +1,4 @@
-"""What is generated under docs/: JSON Schemas, the AsyncAPI document, the settings. `make docs` writes it."""
+"""What is generated: JSON Schemas, the AsyncAPI document, the settings, dashboards. `make docs` writes it."""
 
 import json
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from deploy import dashboards
 from schemas import headers
 from schemas.records import (
     STAGES,
@@ -91,6 +92,7 @@ def files() -> dict[Path, str]:
     made = {DOCS / "schemas" / f"{name}.json": _json(schema) for name, schema in json_schemas().items()}
     made[DOCS / "asyncapi.json"] = _json(asyncapi())
     made[DOCS / "configuration.md"] = configuration()
+    made |= {dashboards.FOLDER / f"{name}.json": _json(dashboards.dashboard(name)) for name in dashboards.DASHBOARDS}
     return made
 
 
