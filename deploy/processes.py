@@ -38,6 +38,7 @@ def run_worker(
     stages: Sequence[StageName],
     *,
     health_port: int,
+    health_host: str = "127.0.0.1",
     vectors: Callable[[], Store[EmbeddedChunk]] | None = None,
     graph: Callable[[], Store[Extraction]] | None = None,
 ) -> None:
@@ -54,7 +55,7 @@ def run_worker(
         observe_extraction=ExtractionMetrics(),
     )
     worker = Worker(resources, stages)
-    serve_health(worker.healths, host="127.0.0.1", port=health_port)
+    serve_health(worker.healths, host=health_host, port=health_port)
     run_until_signalled(worker.run)
 
 

@@ -36,6 +36,12 @@ class Kafka(_Tree):
     max_record_bytes: int = Field(
         900_000, ge=10_000, description="Content above this goes to the blob store (claim check)."
     )
+    instance: str = Field(
+        "",
+        max_length=200,
+        description="Name of this replica where it keeps it (a pod of a StatefulSet): back in the session timeout, it "
+        "has its partitions again without a rebalance. Unique per replica; empty means none.",
+    )
     session_timeout: float = Field(30.0, gt=0, description="Seconds until a silent worker loses its partitions.")
     request_timeout: float = Field(120.0, gt=0, description="Seconds until an unacknowledged send stops the worker.")
 

@@ -46,6 +46,7 @@ def faust_app(
         topic_allow_declare=False,
         topic_disable_leader=True,
         agent_supervisor="mode.CrashingSupervisor",
+        consumer_group_instance_id=settings.kafka.instance or None,
         consumer_auto_offset_reset="none",  # an offset out of range stops the worker instead of skipping records
         broker_session_timeout=settings.kafka.session_timeout,
         broker_heartbeat_interval=3.0,

@@ -5,6 +5,8 @@ import shutil
 import subprocess
 from functools import cache
 
+import platformdirs
+
 
 @cache
 def program(name: str, package: str) -> str:
@@ -26,3 +28,28 @@ def program(name: str, package: str) -> str:
     if found is None:
         raise RuntimeError(f"{name} is needed: install Debian's package {package}, or put {name} on the PATH")
     return found
+
+
+@cache
+def go_program(name: str, module: str) -> str:
+    """Path of a program built from its Go module, once for this user.
+
+    Raises:
+        RuntimeError: Neither it nor Go is there, or it cannot be built.
+    """
+    built = platformdirs.user_cache_path("aegis-streams") / "go"
+    if found := shutil.which(name) or shutil.which(name, path=str(built)):
+        return found
+    if shutil.which("go") is None:
+        raise RuntimeError(f"{name} is needed: put it on the PATH, or install Go, which builds it from {module}")
+    done = subprocess.run(
+        ["go", "install", module],
+        env={**os.environ, "GOBIN": str(built)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1500,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{module} could not be built: {done.stderr[-1000:]}")
+    return str(built / name)

@@ -36,6 +36,7 @@ def up() -> None:
 def worker(
     stage: Annotated[str, typer.Option("--stage", help=f"One or more of {', '.join(STAGES)}, with commas.")],
     health_port: Annotated[int, typer.Option(help="Port of /health and /metrics; 0 means any.")] = 0,
+    health_host: Annotated[str, typer.Option(help="Address of both; they tell no secrets.")] = "127.0.0.1",
     nice: Annotated[int, typer.Option(min=0, max=19, help="Step back for other processes on the same CPUs.")] = 0,
 ) -> None:
     """Run stages in this process; start as many as there are partitions."""
@@ -44,7 +45,13 @@ def worker(
     settings = _ready_settings()
     step_back(nice)
     with _unusable():
-        run_worker(settings, settings.kafka.bootstrap_servers, _stages(stage), health_port=health_port)
+        run_worker(
+            settings,
+            settings.kafka.bootstrap_servers,
+            _stages(stage),
+            health_host=health_host,
+            health_port=health_port,
+        )
 
 
 def node() -> None:
