@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 AEGIS_DATA ?= ../shared/data
 export AEGIS_DATA
 
-.PHONY: install full format check test integration fault up demo docs bench-pipeline bench-processors soak-processors train-ner train-relations lock clean
+.PHONY: install full format check test integration fault up demo docs bench-pipeline bench-processors bench-extraction eval-extraction soak-processors train-ner train-relations lock clean
 
 # What a user runs needs the runtime lock only; developers get the tools on top.
 $(VENV)/.runtime: requirements.lock pyproject.toml requirements-uv.lock
@@ -60,6 +60,13 @@ bench-pipeline: install
 bench-processors: install
 	$(BIN)/python -m tests.bench_processors --report build/processors
 	$(BIN)/python -m tests.eval_retrieval --report build/retrieval.json
+
+# Fails on what is worse than build/extraction-last.json by more than tests/regressions.py allows.
+bench-extraction: install
+	$(BIN)/python -m tests.bench_extraction --report build/extraction
+
+eval-extraction: install
+	$(BIN)/python -m tests.eval_extraction --report build/eval-extraction.json
 
 soak-processors: install
 	$(BIN)/python -m tests.bench_processors --soak 20
