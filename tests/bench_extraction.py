@@ -34,14 +34,14 @@ SMALL_ONES = 10
 
 
 def main(
-    words: Annotated[int, typer.Option(help="Each workload is repeated until it has read so many.")] = 8_000,
+    seconds: Annotated[float, typer.Option(help="CPU seconds; a workload is repeated until it used so many.")] = 5,
     report: Annotated[Path, typer.Option(help="Folder for JSON, Markdown and plots.")] = Path("build/extraction"),
     last: Annotated[Path, typer.Option(help="The run to compare with.")] = Path("build/extraction-last.json"),
 ) -> None:
     """Measure, print, compare."""
     texts = documents(SIZES["large"])
     run = {"condition": _condition(), "machine": _machine(), "texts": _identity(texts)}
-    run |= _speed(texts, words) | {"quality": quality()}
+    run |= _speed(texts, seconds) | {"quality": quality()}
     report.mkdir(parents=True, exist_ok=True)
     (report / "extraction.json").write_text(json.dumps(run, indent=2))
     (report / "extraction.md").write_text(markdown(run))
@@ -103,24 +103,24 @@ def _batched(texts: Sequence[Document], size: int) -> Workload:
     return Workload(len(texts), sum(text.words for text in texts), calls)
 
 
-def _speed(texts: Sequence[Document], words: int) -> dict[str, Any]:
+def _speed(texts: Sequence[Document], seconds: float) -> dict[str, Any]:
     speed = {}
     for (name, workload), pipeline in product(_workloads(texts).items(), PIPELINES):
-        one = speed[f"{pipeline}, {name}"] = _alone(pipeline, workload, words)
+        one = speed[f"{pipeline}, {name}"] = _alone(pipeline, workload, seconds)
         Console().print(f"{pipeline}, {name}: {one['documents_per_minute']} documents/min", highlight=False)
     return {"speed": speed, "growth": {name: {"exponent": _growth(speed, name)} for name in PIPELINES}}
 
 
-def _alone(pipeline: str, workload: Workload, words: int) -> dict[str, Any]:
+def _alone(pipeline: str, workload: Workload, seconds: float) -> dict[str, Any]:
     """In a process that neither holds nor inherits what this one has loaded."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([])
     with ProcessPoolExecutor(1, mp_context=context) as process:
-        return process.submit(measured, pipeline, workload, words=words).result()
+        return process.submit(measured, pipeline, workload, least_seconds=seconds).result()
 
 
 def _growth(speed: dict[str, Any], pipeline: str) -> float:
-    """Of yardsticks a document over documents, as seconds would also tell what else the machine did."""
+    """In the yardstick's CPU seconds, as time on the clock would also tell what else the machine did."""
     of_sizes = [speed[f"{pipeline}, {name}"] for name in SIZES]
     words = [one["words"] / one["documents"] * count for one, count in zip(of_sizes, SIZES.values(), strict=True)]
     costs = [one["yardsticks"] * size for one, size in zip(of_sizes, words, strict=True)]

@@ -16,7 +16,6 @@ _SPEED = {
     "words/s": "words_per_second",
     "CPU s": "cpu_seconds",
     "yardsticks": "yardsticks",
-    "CPU yardsticks": "cpu_yardsticks",
     "peak MB": "peak_mb",
 }
 _COUNTS = {
