@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas.fields import TERMS, fields_of, indexed
 from schemas.records import Chunk, Revision
 
 DENSE = "dense"
@@ -19,7 +20,7 @@ SPARSE = "bm25"
 DOCUMENT_ID = "document_id"
 REVISION = "revision"
 KIND = "kind"
-INDEXED = (DOCUMENT_ID, REVISION, KIND)  # as keywords: filtering by a bool is 15 times slower in Qdrant Edge
+KEYWORDS = (DOCUMENT_ID, REVISION, KIND, TERMS)  # as keywords: filtering by a bool is 15 times slower in Qdrant Edge
 
 LIVE = "chunk"
 STAGED = "staged"
@@ -74,6 +75,10 @@ class ChunkPayload(BaseModel):
             metadata=json.dumps(dict(chunk.metadata)),
             **fields,
         )
+
+    def stored(self) -> dict[str, Any]:
+        """The payload as it is written, with what the store's indexes narrow a filtered search by."""
+        return self.model_dump() | indexed(fields_of(self, self.parsed_metadata()))
 
     def parsed_metadata(self) -> Mapping[str, Any]:
         """The document's metadata as published."""

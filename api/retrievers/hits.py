@@ -1,21 +1,28 @@
 """What a search of the vector store returns, whichever store it is, and how rankings become hits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from processors.filters import Filter, matches
 from processors.fuse import fuse
+from schemas.fields import fields_of
 from schemas.records import Revision, Vector
-from schemas.storage import ChunkPayload, HeadPayload, SparseVector
+from schemas.storage import LIVE, ChunkPayload, HeadPayload, SparseVector
 
 CANDIDATES = 50
+_DEEPER = 4
 _SCORE_DIGITS = 6  # below that, two engines' floats differ
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk that answers a query. ``ranks`` (from 1) and ``scores`` say why: by search, ``dense`` and ``bm25``."""
+    """A chunk that answers a query. ``ranks`` (from 1) and ``scores`` say why: by search, ``dense`` and ``bm25``.
 
+    ``id`` is the chunk's in both stores.
+    """
+
+    id: str
     document_id: str
     version: int
     chunk_index: int
@@ -57,9 +64,20 @@ class Retriever(Protocol):
         sparse: SparseVector | None,
         *,
         limit: int,
+        candidates: int = CANDIDATES,
         document_ids: Sequence[str] | None = None,
+        filter_: Filter | None = None,
     ) -> list[Hit]:
-        """The best live chunks by either or both vectors, fused; only of ``document_ids`` when given."""
+        """The best live chunks by either or both vectors, fused; only of ``document_ids``, and that pass the filter.
+
+        Each search finds ``candidates``, or ``limit`` if that is more.
+        """
+
+    def chunks(self, ids: Sequence[str], *, filter_: Filter | None = None) -> dict[str, ChunkPayload]:
+        """Those of the chunks that are live and pass the filter, in the order of their ids."""
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, Vector]:
+        """The chunks' vectors, normalised, float32[dimension]; without those that are not there any more."""
 
     def count(self) -> int:
         """Number of live chunks."""
@@ -81,14 +99,56 @@ def candidate(point_id: object, score: float, payload: Mapping[str, Any] | None)
     return Candidate(str(point_id), score, ChunkPayload.model_validate(payload))
 
 
-def hits_from_rankings(rankings: Mapping[str, Sequence[Candidate]], *, limit: int) -> list[Hit]:
-    """Fuse rankings. Of a document whose revisions are just being switched, only the newest one's chunks count."""
+def passes(filter_: Filter | None, chunk: ChunkPayload) -> bool:
+    """Whether a chunk's document passes the filter."""
+    return filter_ is None or matches(filter_, fields_of(chunk, chunk.parsed_metadata()))
+
+
+def passing(
+    search: Callable[[Mapping[str, int]], Mapping[str, Sequence[Candidate]]],
+    names: Iterable[str],
+    *,
+    depth: int,
+    filter_: Filter | None,
+) -> dict[str, list[Candidate]]:
+    """The best ``depth`` candidates of each named search that pass the filter, or all there are.
+
+    The store's own indexes let more through than the filter does where they cannot decide. What is missing then is
+    looked for further down, so the cut-off is that of an exact filter. ``search`` finds the best of each named search,
+    as many as it is asked for.
+    """
+    kept: dict[str, list[Candidate]] = {}
+    wanted = dict.fromkeys(names, depth)
+    while wanted:
+        found = search(wanted)
+        kept |= {name: [one for one in found[name] if passes(filter_, one.payload)] for name in wanted}
+        wanted = {
+            name: _DEEPER * count
+            for name, count in wanted.items()
+            if len(kept[name]) < depth and len(found[name]) == count
+        }
+    return {name: candidates[:depth] for name, candidates in kept.items()}
+
+
+def passing_chunks(
+    points: Iterable[tuple[object, Mapping[str, Any] | None]], filter_: Filter | None
+) -> dict[str, ChunkPayload]:
+    """By id, in order, the live chunks among the points, and of those the ones that pass the filter."""
+    chunks = {str(id_): ChunkPayload.model_validate(payload) for id_, payload in points if payload}
+    return {id_: chunks[id_] for id_ in sorted(chunks) if chunks[id_].kind == LIVE and passes(filter_, chunks[id_])}
+
+
+def hits_from_rankings(rankings: Mapping[str, Sequence[Candidate]], *, limit: int, depth: int) -> list[Hit]:
+    """Fuse rankings of ``depth`` candidates at most.
+
+    Of a document whose revisions are just being switched, only the newest one's chunks count.
+    """
     ordered = {name: _ordered(candidates) for name, candidates in _newest(rankings).items()}
     scores = {
         name: {found.id: round(found.score, _SCORE_DIGITS) for found in candidates}
         for name, candidates in ordered.items()
     }
-    fused = fuse(scores, limit=max(limit, CANDIDATES))
+    fused = fuse(scores, limit=depth)
     places = {
         name: {found.id: (rank, found) for rank, found in enumerate(candidates, start=1)}
         for name, candidates in ordered.items()
@@ -133,8 +193,10 @@ def _ordered(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _hit(score: float, found: Mapping[str, tuple[int, Candidate]]) -> Hit:
-    payload = next(iter(found.values()))[1].payload
+    _, best = next(iter(found.values()))
+    payload = best.payload
     return Hit(
+        id=best.id,
         document_id=payload.document_id,
         version=payload.version,
         chunk_index=payload.chunk_index,

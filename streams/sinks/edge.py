@@ -14,12 +14,13 @@ from pathlib import Path
 import qdrant_edge as edge
 
 from processors.errors import PermanentError, TransientError, UnavailableError
+from schemas.fields import ORDINALS
 from schemas.ids import head_id
 from schemas.records import EmbeddedChunk, Revision
 from schemas.storage import (
     DENSE,
     DOCUMENT_ID,
-    INDEXED,
+    KEYWORDS,
     KIND,
     LIVE,
     REVISION,
@@ -63,6 +64,7 @@ def open_shard(folder: Path, *, model: str, dimension: int) -> edge.EdgeShard:
         if "WouldBlock" in str(error):
             raise UnavailableError(f"another process has the vector store in {folder} open") from error
         raise
+    _index(shard)
     shard.optimize()
     return shard
 
@@ -157,7 +159,7 @@ class EdgeVectorStore:
             DENSE: checked_vector(item, model=self._model, dimension=self._dimension),
             SPARSE: edge.SparseVector(indices, values),
         }
-        return edge.Point(point_id(item.chunk), vectors, ChunkPayload.of(item.chunk, live=live).model_dump())
+        return edge.Point(point_id(item.chunk), vectors, ChunkPayload.of(item.chunk, live=live).stored())
 
     def _update(self, *operations: edge.UpdateOperation) -> None:
         for operation in operations:
@@ -206,10 +208,16 @@ def _create(shard_folder: Path, dimension: int) -> None:
     draft = shard_folder.with_suffix(".new")
     shutil.rmtree(draft, ignore_errors=True)
     shard = edge.EdgeShard.create(str(draft), _config(dimension))
-    for name in INDEXED:
-        shard.update(edge.UpdateOperation.create_field_index(name, edge.PayloadSchemaType.Keyword))
+    _index(shard)
     shard.close()
     draft.replace(shard_folder)
+
+
+def _index(shard: edge.EdgeShard) -> None:
+    """Create the payload indexes; those that are there stay as they are."""
+    kinds = dict.fromkeys(KEYWORDS, edge.PayloadSchemaType.Keyword) | {ORDINALS: edge.PayloadSchemaType.Float}
+    for name, kind in kinds.items():
+        shard.update(edge.UpdateOperation.create_field_index(name, kind))
 
 
 def _is(key: str, value: str) -> edge.FieldCondition:

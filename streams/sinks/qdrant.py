@@ -9,12 +9,13 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from processors.errors import PermanentError, PipelineError, UnavailableError
+from schemas.fields import ORDINALS
 from schemas.ids import head_id
 from schemas.records import EmbeddedChunk, Revision
 from schemas.storage import (
     DENSE,
     DOCUMENT_ID,
-    INDEXED,
+    KEYWORDS,
     KIND,
     LIVE,
     REVISION,
@@ -49,8 +50,9 @@ def open_collection(client: QdrantClient, *, model: str, dimension: int) -> str:
     with _translated():
         if not client.collection_exists(name):
             _create(client, name, model=model, dimension=dimension)
-        for field in INDEXED:
+        for field in KEYWORDS:
             client.create_payload_index(name, field, models.PayloadSchemaType.KEYWORD)
+        client.create_payload_index(name, ORDINALS, models.PayloadSchemaType.FLOAT)
         config = client.get_collection(name).config
     vectors = config.params.vectors
     held_dimension = vectors[DENSE].size if isinstance(vectors, dict) and DENSE in vectors else None
@@ -152,7 +154,7 @@ class QdrantVectorStore:
                 DENSE: checked_vector(item, model=self._model, dimension=self._dimension),
                 SPARSE: models.SparseVector(indices=indices, values=values),
             },
-            payload=ChunkPayload.of(item.chunk, live=live).model_dump(),
+            payload=ChunkPayload.of(item.chunk, live=live).stored(),
         )
 
 
