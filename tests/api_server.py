@@ -17,6 +17,7 @@ from api.app import create_app
 from api.ports import Ports
 from api.retrievers.graph import Graph
 from api.retrievers.hits import DocumentState, Hit
+from processors import filters
 from processors.embed import mapped
 from processors.errors import UnavailableError
 from processors.micro_batcher import MicroBatcher, Priority
@@ -24,7 +25,7 @@ from schemas.dead_letters import Backlog, DeadLetter, Filter, stage_of
 from schemas.records import STAGES, DocumentRecord, StageName, State, StatusRecord, Vector
 from schemas.settings import Api, Settings
 from schemas.status import SETTLED, DocumentStatus, Stuck
-from schemas.storage import SparseVector
+from schemas.storage import ChunkPayload, SparseVector
 from streams.lag import GroupLag, PartitionLag
 from streams.publisher import Published
 from streams.record import Record
@@ -198,6 +199,7 @@ class MemoryRetriever:
         *,
         limit: int,
         document_ids: Sequence[str] | None = None,
+        filter_: filters.Filter | None = None,
     ) -> list[Hit]:
         with self.lock:
             self.searches.append((dense, sparse, document_ids))
@@ -209,6 +211,12 @@ class MemoryRetriever:
         if self.error is not None:
             raise self.error
         return [_hit(index) for index in range(limit)]
+
+    def chunks(self, ids: Sequence[str], *, filter_: filters.Filter | None = None) -> dict[str, ChunkPayload]:
+        return {}
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, Vector]:
+        return {}
 
     def count(self) -> int:
         if self.error is not None:
@@ -261,6 +269,7 @@ class MemoryReranker:
 
 def _hit(index: int) -> Hit:
     return Hit(
+        chunk_id=f"chunk-{index}",
         document_id="d/1",
         version=3,
         chunk_index=index,

@@ -109,7 +109,7 @@ def _holds(operator: str, operand: Any, found: list[Any]) -> bool:
         case "$not":
             return not all(_holds(inner, one, found) for inner, one in operand.items())
         case "$exists":
-            return bool(found) == operand
+            return bool(bool(found) == operand)
         case "$eq" | "$ne" | "$in" | "$nin":
             wanted = operand if operator in ("$in", "$nin") else [operand]
             same = any(
@@ -229,9 +229,9 @@ def test_every_store_finds_the_best_of_those_that_pass(
 ) -> None:
     query = vector_of("text 3")
     passing = [item for item in ITEMS if holds(filter_, as_json(item.chunk))]
-    hits = retriever.search(query, None, limit=limit, candidates=1, filter_=parse(filter_))
+    hits = retriever.search(query, None, limit=limit, filter_=parse(filter_))
     assert [hit.text for hit in hits] == [item.chunk.text for item in _by_cosine(passing)[:limit]]
-    everything = {hit.id: hit.text for hit in retriever.search(query, None, limit=100)}
+    everything = {hit.chunk_id: hit.text for hit in retriever.search(query, None, limit=100)}
     chunks = retriever.chunks([*everything], filter_=parse(filter_))
     assert sorted(chunk.text for chunk in chunks.values()) == sorted(item.chunk.text for item in passing)
 
@@ -243,9 +243,9 @@ def _by_cosine(items: list[EmbeddedChunk]) -> list[EmbeddedChunk]:
 
 def test_vectors_are_fetched_by_id(retriever: Retriever) -> None:
     (hit,) = retriever.search(vector_of("text 3"), None, limit=1)
-    found = retriever.vectors([hit.id, "00000000-0000-0000-0000-000000000000"])
-    assert found.keys() == {hit.id}
-    assert float(found[hit.id] @ vector_of("text 3")) == pytest.approx(
+    found = retriever.vectors([hit.chunk_id, "00000000-0000-0000-0000-000000000000"])
+    assert found.keys() == {hit.chunk_id}
+    assert float(found[hit.chunk_id] @ vector_of("text 3")) == pytest.approx(
         float(vector_of("text 3") @ vector_of("text 3")) ** 0.5
     )
 
@@ -256,7 +256,7 @@ def test_staged_chunks_are_not_fetched(tmp_path: Path) -> None:
             sides.sink.write({}, embedded("a", ["text"], Revision(1, 0)), live=True)
             (hit,) = sides.retriever.search(vector_of("text"), None, limit=1)
             sides.sink.write({}, embedded("a", ["text"], Revision(1, 0)), live=False)
-            assert sides.retriever.chunks([hit.id]) == {}
+            assert sides.retriever.chunks([hit.chunk_id]) == {}
 
 
 def test_a_shard_of_before_there_were_filters_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,6 @@ class EdgeRetriever:
         sparse: SparseVector | None,
         *,
         limit: int,
-        candidates: int = CANDIDATES,
         document_ids: Sequence[str] | None = None,
         filter_: Filter | None = None,
     ) -> list[Hit]:
@@ -52,12 +51,12 @@ class EdgeRetriever:
             queries[DENSE] = edge.Query.Nearest(dense.tolist(), using=DENSE)
         if sparse is not None:
             queries[SPARSE] = edge.Query.Nearest(edge.SparseVector(*sparse), using=SPARSE)
-        live, depth = _live(document_ids, filter_), max(limit, candidates)
+        live, asked = _live(document_ids, filter_), max(limit, CANDIDATES)
 
         def found(wanted: Mapping[str, int]) -> dict[str, list[Candidate]]:
             return {name: self._ranking(queries[name], live, count) for name, count in wanted.items()}
 
-        return hits_from_rankings(passing(found, queries, depth=depth, filter_=filter_), limit=limit, depth=depth)
+        return hits_from_rankings(passing(found, queries, asked=asked, filter_=filter_), limit=limit, asked=asked)
 
     def chunks(self, ids: Sequence[str], *, filter_: Filter | None = None) -> dict[str, ChunkPayload]:
         """Those of the chunks that are live and pass the filter, in the order of their ids."""

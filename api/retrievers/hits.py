@@ -19,10 +19,10 @@ _SCORE_DIGITS = 6  # below that, two engines' floats differ
 class Hit:
     """A chunk that answers a query. ``ranks`` (from 1) and ``scores`` say why: by search, ``dense`` and ``bm25``.
 
-    ``id`` is the chunk's in both stores.
+    ``chunk_id`` is the same in both stores.
     """
 
-    id: str
+    chunk_id: str
     document_id: str
     version: int
     chunk_index: int
@@ -64,13 +64,12 @@ class Retriever(Protocol):
         sparse: SparseVector | None,
         *,
         limit: int,
-        candidates: int = CANDIDATES,
         document_ids: Sequence[str] | None = None,
         filter_: Filter | None = None,
     ) -> list[Hit]:
-        """The best live chunks by either or both vectors, fused; only of ``document_ids``, and that pass the filter.
+        """The best live chunks by either or both vectors, fused; only of ``document_ids`` and what passes the filter.
 
-        Each search finds ``candidates``, or ``limit`` if that is more.
+        Each search finds ``limit`` of them, or ``CANDIDATES`` if that is more.
         """
 
     def chunks(self, ids: Sequence[str], *, filter_: Filter | None = None) -> dict[str, ChunkPayload]:
@@ -108,26 +107,26 @@ def passing(
     search: Callable[[Mapping[str, int]], Mapping[str, Sequence[Candidate]]],
     names: Iterable[str],
     *,
-    depth: int,
+    asked: int,
     filter_: Filter | None,
 ) -> dict[str, list[Candidate]]:
-    """The best ``depth`` candidates of each named search that pass the filter, or all there are.
+    """The best ``asked`` candidates of each named search that pass the filter, or all there are.
 
     The store's own indexes let more through than the filter does where they cannot decide. What is missing then is
     looked for further down, so the cut-off is that of an exact filter. ``search`` finds the best of each named search,
     as many as it is asked for.
     """
     kept: dict[str, list[Candidate]] = {}
-    wanted = dict.fromkeys(names, depth)
+    wanted = dict.fromkeys(names, asked)
     while wanted:
         found = search(wanted)
         kept |= {name: [one for one in found[name] if passes(filter_, one.payload)] for name in wanted}
         wanted = {
             name: _DEEPER * count
             for name, count in wanted.items()
-            if len(kept[name]) < depth and len(found[name]) == count
+            if len(kept[name]) < asked and len(found[name]) == count
         }
-    return {name: candidates[:depth] for name, candidates in kept.items()}
+    return {name: candidates[:asked] for name, candidates in kept.items()}
 
 
 def passing_chunks(
@@ -138,8 +137,8 @@ def passing_chunks(
     return {id_: chunks[id_] for id_ in sorted(chunks) if chunks[id_].kind == LIVE and passes(filter_, chunks[id_])}
 
 
-def hits_from_rankings(rankings: Mapping[str, Sequence[Candidate]], *, limit: int, depth: int) -> list[Hit]:
-    """Fuse rankings of ``depth`` candidates at most.
+def hits_from_rankings(rankings: Mapping[str, Sequence[Candidate]], *, limit: int, asked: int) -> list[Hit]:
+    """Fuse rankings of which each was asked for ``asked`` chunks.
 
     Of a document whose revisions are just being switched, only the newest one's chunks count.
     """
@@ -148,7 +147,7 @@ def hits_from_rankings(rankings: Mapping[str, Sequence[Candidate]], *, limit: in
         name: {found.id: round(found.score, _SCORE_DIGITS) for found in candidates}
         for name, candidates in ordered.items()
     }
-    fused = fuse(scores, limit=depth)
+    fused = fuse(scores, limit=asked)
     places = {
         name: {found.id: (rank, found) for rank, found in enumerate(candidates, start=1)}
         for name, candidates in ordered.items()
@@ -196,7 +195,7 @@ def _hit(score: float, found: Mapping[str, tuple[int, Candidate]]) -> Hit:
     _, best = next(iter(found.values()))
     payload = best.payload
     return Hit(
-        id=best.id,
+        chunk_id=best.id,
         document_id=payload.document_id,
         version=payload.version,
         chunk_index=payload.chunk_index,

@@ -44,7 +44,6 @@ class QdrantRetriever:
         sparse: SparseVector | None,
         *,
         limit: int,
-        candidates: int = CANDIDATES,
         document_ids: Sequence[str] | None = None,
         filter_: Filter | None = None,
     ) -> list[Hit]:
@@ -54,7 +53,7 @@ class QdrantRetriever:
             queries[DENSE] = dense.tolist()
         if sparse is not None:
             queries[SPARSE] = models.SparseVector(indices=sparse[0], values=sparse[1])
-        live, depth = _live(document_ids, filter_), max(limit, candidates)
+        live, asked = _live(document_ids, filter_), max(limit, CANDIDATES)
 
         def found(wanted: Mapping[str, int]) -> dict[str, list[Candidate]]:
             requests = [
@@ -68,7 +67,7 @@ class QdrantRetriever:
                 for name, response in zip(wanted, responses, strict=True)
             }
 
-        return hits_from_rankings(passing(found, queries, depth=depth, filter_=filter_), limit=limit, depth=depth)
+        return hits_from_rankings(passing(found, queries, asked=asked, filter_=filter_), limit=limit, asked=asked)
 
     def chunks(self, ids: Sequence[str], *, filter_: Filter | None = None) -> dict[str, ChunkPayload]:
         """Those of the chunks that are live and pass the filter, in the order of their ids."""
