@@ -13,7 +13,7 @@ REQUEST_SECONDS = Histogram(
 REQUESTS_IN_FLIGHT = Gauge("aegis_http_requests_in_flight", "Requests that are being answered.")
 SEARCH_SECONDS = Histogram(
     "aegis_search_duration_seconds",
-    "Search by phase: embed, retrieve, total (without wait_for).",
+    "Search by phase: embed, retrieve, rerank, arrange, total (without wait_for).",
     ["phase"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )

@@ -1,22 +1,25 @@
-"""A query becomes hits: embed, then retrieve, in bounded threads."""
+"""A query becomes hits: embed, retrieve, arrange, in bounded threads."""
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Annotated, Literal
+from dataclasses import dataclass, fields
+from typing import Annotated, Literal, NamedTuple, Self
 
 import structlog
 from anyio import CapacityLimiter, to_thread
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, WithJsonSchema, model_validator
 
+from api.absence import Absence, Asked, absence
 from api.admission import Slots
+from api.arranging import as_fused, diversified, grouped, marked, reranked
 from api.measured import Measured
 from api.metrics import SEARCH_SECONDS
 from api.ports import GroupLag, Ports
 from api.problems import Problem
 from api.progress import look, wait_until_searchable
-from api.retrievers.hits import Hit
+from api.retrievers.hits import CANDIDATES, Hit
 from processors.errors import UnavailableError
+from processors.filters import Filter, parse
 from processors.rerankers import Reranker
 from schemas.records import DocumentId, StageName
 
@@ -28,6 +31,13 @@ _THREADS = 16
 _MAX_IN_FLIGHT = 128
 _MAX_WAITING = 128
 _LAG_MAX_AGE = 5.0
+_MAX_WINDOW = 1000
+
+_FilterField = Annotated[
+    Filter,
+    PlainValidator(parse),
+    WithJsonSchema({"type": "object", "examples": [{"metadata.year": {"$gte": 2020}, "$not": {"source": "wiki"}}]}),
+]
 
 
 class SearchRequest(BaseModel):
@@ -44,6 +54,24 @@ class SearchRequest(BaseModel):
     document_ids: list[DocumentId] | None = Field(
         None, min_length=1, max_length=1000, description="Search only in these documents."
     )
+    filter: _FilterField | None = Field(
+        None, description="Only documents whose metadata and other fields pass: docs/searching.md has the operators."
+    )
+    offset: int = Field(0, ge=0, lt=_MAX_WINDOW, description="Hits to leave out, those of the pages before.")
+    window: int | None = Field(
+        None,
+        ge=1,
+        le=_MAX_WINDOW,
+        description=f"The ranking that pages are cut from is made of that many chunks of each search, and as long; "
+        f"by default {CANDIDATES}, or `limit` if that is more. Keep it the same on every page.",
+    )
+    mmr: float | None = Field(
+        None, ge=0, le=1, description="Maximal marginal relevance: 1 is relevance alone, 0 novelty alone."
+    )
+    group_by: Literal["document"] | None = Field(None, description="At most `group_size` hits of each document.")
+    group_size: int = Field(1, ge=1, le=100)
+    explain: bool = Field(False, description="Tell every stage's ranks and scores, candidates and time.")
+    explain_document: DocumentId | None = Field(None, description="Tell why this document is, or is not, in here.")
     wait_for: str | None = Field(
         None,
         max_length=600,
@@ -52,6 +80,20 @@ class SearchRequest(BaseModel):
         examples=["handbook/leave@1767225600000"],
     )
     wait_timeout: float = Field(10.0, ge=0, le=30, description="Seconds to wait for `wait_for`.")
+
+    @property
+    def depth(self) -> int:
+        """How long the ranking is that the page is cut from."""
+        return self.window or max(self.limit, CANDIDATES)
+
+    @model_validator(mode="after")
+    def _page_in_window(self) -> Self:
+        if self.offset >= self.depth:
+            raise ValueError(
+                f"offset {self.offset} lies beyond the ranking of {self.depth}; set window, at most {_MAX_WINDOW}, "
+                "to the same value on every page"
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +109,7 @@ class Timings(BaseModel):
     embed_ms: float
     retrieve_ms: float
     rerank_ms: float
+    arrange_ms: float
 
 
 class Freshness(BaseModel):
@@ -75,18 +118,60 @@ class Freshness(BaseModel):
     lag_seconds: dict[StageName, float | None]
 
 
+class StageReport(BaseModel):
+    """A stage that ran: its time, and of the hits behind it how many it gave a score, by score."""
+
+    stage: str
+    ms: float
+    candidates: dict[str, int]
+
+
 class SearchResponse(BaseModel):
     """The hits, best first. ``took_ms`` includes waiting for a thread, and for ``wait_for``.
 
-    ``reranked`` is false as well where the reranker failed: then the search's own order stands.
+    ``reranked`` is false as well where the reranker failed: then the search's own order stands. ``next_offset`` is null
+    where the ranking ends.
     """
 
     query: str
     hits: list[RankedHit]
+    next_offset: int | None
     reranked: bool
+    stages: list[StageReport] | None = Field(None, description="With `explain`.")
+    document: Absence | None = Field(None, description="With `explain_document`.")
     took_ms: float
     timings: Timings
     freshness: Freshness
+
+
+class _Found(NamedTuple):
+    hits: list[Hit]
+    more: bool
+    reranked: bool
+    timings: Timings
+    stages: list[StageReport]
+    document: Absence | None
+
+
+class _Phases:
+    """Where the time of one search goes, and what each phase left behind."""
+
+    def __init__(self) -> None:
+        self._started = self._last = time.perf_counter()
+        self._ms: dict[str, float] = {}
+        self.reports: list[StageReport] = []
+
+    def done(self, phase: str, hits: Sequence[Hit] = (), *, scores: Sequence[str] = ()) -> None:
+        now = time.perf_counter()
+        SEARCH_SECONDS.labels(phase).observe(now - self._last)
+        self._ms[f"{phase}_ms"] = ms = _milliseconds(now - self._last)
+        candidates = {score: sum(score in hit.scores for hit in hits) for score in scores}
+        self.reports.append(StageReport(stage=phase, ms=ms, candidates=candidates))
+        self._last = time.perf_counter()
+
+    def timings(self) -> Timings:
+        SEARCH_SECONDS.labels("total").observe(self._last - self._started)
+        return Timings(**self._ms)
 
 
 class Search:
@@ -111,35 +196,69 @@ class Search:
         if request.wait_for is not None:
             with self._waiting.one():
                 await self._wait(request.wait_for, request.wait_timeout)
+        lag = _seconds(self._lag.last() or ())
         with self._searching.one():
-            hits, reranked, timings = await to_thread.run_sync(self._hits, request, limiter=self._threads)
+            found = await to_thread.run_sync(self._find, request, lag["index-vectors"], limiter=self._threads)
         return SearchResponse(
             query=request.query,
-            hits=[_ranked(hit, rank) for rank, hit in enumerate(hits, start=1)],
-            reranked=reranked,
-            took_ms=_milliseconds(started, time.perf_counter()),
-            timings=timings,
-            freshness=Freshness(lag_seconds=_seconds(self._lag.last() or ())),
+            hits=[_ranked(hit, rank) for rank, hit in enumerate(found.hits, start=request.offset + 1)],
+            next_offset=request.offset + len(found.hits) if found.more else None,
+            reranked=found.reranked,
+            stages=found.stages if request.explain else None,
+            document=found.document,
+            took_ms=_milliseconds(time.perf_counter() - started),
+            timings=found.timings,
+            freshness=Freshness(lag_seconds=lag),
         )
 
-    def _hits(self, request: SearchRequest) -> tuple[list[Hit], bool, Timings]:
-        started = time.perf_counter()
+    def _find(self, request: SearchRequest, lag: float | None) -> _Found:
+        phases = _Phases()
         dense = None if request.mode == "keyword" else self._ports.embed_query(request.query)
         sparse = None if request.mode == "vector" else self._ports.encode_query(request.query)
-        embedded = time.perf_counter()
+        phases.done("embed")
         reranker = self._ports.reranker if request.rerank else None
-        limit = max(request.limit, self._rerank_candidates) if reranker else request.limit
-        hits = self._ports.retriever.search(dense, sparse, limit=limit, document_ids=request.document_ids)
-        retrieved = time.perf_counter()
+        limit = max(request.depth, self._rerank_candidates) if reranker else request.depth
+        hits = self._ports.retriever.search(
+            dense, sparse, limit=limit, document_ids=request.document_ids, filter_=request.filter
+        )
+        hits = as_fused(hits) if request.explain else hits
+        phases.done("retrieve", hits, scores=("dense", "bm25", "fused"))
         scores = _rerank_scores(reranker, request.query, hits[: self._rerank_candidates]) if reranker else None
         if scores is not None:
             hits = reranked(hits, scores)
-        done = time.perf_counter()
-        moments = {"embed": (started, embedded), "retrieve": (embedded, retrieved), "rerank": (retrieved, done)}
-        for step, (begun, ended) in {**moments, "total": (started, done)}.items():
-            SEARCH_SECONDS.labels(step).observe(ended - begun)
-        timings = Timings(**{f"{step}_ms": _milliseconds(*moment) for step, moment in moments.items()})
-        return hits[: request.limit], scores is not None, timings
+        phases.done("rerank", hits, scores=("rerank",))
+        hits = self._arranged(hits[: request.depth], request)
+        phases.done("arrange", hits, scores=("mmr",))
+        page = hits[request.offset : request.offset + request.limit]
+        document = None
+        if request.explain_document is not None:
+            asked = Asked(
+                query=request.query,
+                dense=dense,
+                sparse=sparse,
+                document_ids=request.document_ids,
+                filter_=request.filter,
+                hits=hits,
+                taken=max(limit, CANDIDATES),
+                page=range(request.offset, request.offset + len(page)),
+            )
+            document = absence(self._ports, asked, request.explain_document, lag=lag)
+        return _Found(
+            hits=page,
+            more=request.offset + len(page) < len(hits),
+            reranked=scores is not None,
+            timings=phases.timings(),
+            stages=phases.reports,
+            document=document,
+        )
+
+    def _arranged(self, hits: list[Hit], request: SearchRequest) -> list[Hit]:
+        hits = marked(hits, "rerank") if request.explain else hits
+        if request.mmr is not None:
+            vectors = self._ports.retriever.vectors([hit.chunk_id for hit in hits])
+            hits = diversified(hits, vectors, weight=request.mmr)
+            hits = marked(hits, "mmr") if request.explain else hits
+        return grouped(hits, size=request.group_size) if request.group_by else hits
 
     async def _wait(self, wait_for: str, within: float) -> None:
         document_id, _, version = wait_for.rpartition("@")
@@ -160,13 +279,6 @@ class Search:
         )
 
 
-def reranked(hits: Sequence[Hit], scores: Sequence[float]) -> list[Hit]:
-    """The first hits by their new scores, ties as they were, then those that were not scored."""
-    order = sorted(range(len(scores)), key=lambda place: -scores[place])
-    first = [replace(hits[place], scores={**hits[place].scores, "rerank": scores[place]}) for place in order]
-    return [*first, *hits[len(scores) :]]
-
-
 def _rerank_scores(reranker: Reranker, query: str, hits: Sequence[Hit]) -> list[float] | None:
     try:
         scores: list[float] = reranker.rerank(query, [hit.text for hit in hits]).tolist()
@@ -185,5 +297,5 @@ def _seconds(groups: Sequence[GroupLag]) -> dict[StageName, float | None]:
     return {stage: known.get(stage) for stage in INDEX_STAGES}
 
 
-def _milliseconds(start: float, end: float) -> float:
-    return round((end - start) * 1000, 3)
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)

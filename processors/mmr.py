@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.records import Vector
-
 
 def maximal_marginal_relevance(
     relevance: Sequence[float], vectors: NDArray[np.float32], *, weight: float

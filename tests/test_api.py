@@ -197,6 +197,7 @@ def test_a_search_answers_with_ranked_hits(stack: Stack) -> None:
     assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3]
     assert found["hits"][0] | {"score": 1.0} == {
         "rank": 1,
+        "chunk_id": "chunk-0",
         "document_id": "d/1",
         "version": 3,
         "chunk_index": 0,

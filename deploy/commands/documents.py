@@ -1,6 +1,7 @@
 """`aegis publish`, `delete`, `status`, `search`: what producers and readers do."""
 
 import itertools
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -97,19 +98,61 @@ def search(
     query: str,
     limit: Annotated[int, typer.Option(min=1, max=100)] = 5,
     mode: Annotated[str, typer.Option(help="hybrid, vector or keyword.")] = "hybrid",
+    filter_: Annotated[
+        str | None, typer.Option("--filter", help='JSON, such as \'{"metadata.year": {"$gte": 2020}}\'.')
+    ] = None,
+    offset: Annotated[int, typer.Option(min=0, max=999, help="Hits to leave out.")] = 0,
+    window: Annotated[int | None, typer.Option(min=1, max=1000, help="Length of the ranking; see --offset.")] = None,
+    mmr: Annotated[float | None, typer.Option(min=0, max=1, help="1 is relevance alone, 0 novelty alone.")] = None,
+    per_document: Annotated[int | None, typer.Option(min=1, max=100, help="Hits of a document at most.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Every stage's ranks, scores and time.")] = False,
+    why: Annotated[str | None, typer.Option(help="A document: why it is, or is not, among the hits.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Search the indexed documents."""
+    asked = {
+        "query": query,
+        "limit": limit,
+        "mode": mode,
+        "filter": _parsed(filter_),
+        "offset": offset,
+        "window": window,
+        "mmr": mmr,
+        "explain": explain,
+        "explain_document": why,
+        **({"group_by": "document", "group_size": per_document} if per_document else {}),
+    }
     with connected() as (_, running), httpx.Client(base_url=running.api_url, timeout=60) as client:
-        response = client.post("/api/v1/search", json={"query": query, "limit": limit, "mode": mode})
+        response = client.post("/api/v1/search", json=asked)
         response.raise_for_status()
     if as_json:
         print_json(response.json())
-        return
-    for hit in response.json()["hits"]:
+    else:
+        _print_hits(response.json())
+
+
+def _parsed(filter_: str | None) -> Any:
+    try:
+        return None if filter_ is None else json.loads(filter_)
+    except ValueError as error:
+        fail(f"--filter is no JSON: {error}", status=2)
+
+
+def _print_hits(answer: dict[str, Any]) -> None:
+    for hit in answer["hits"]:
         where = " › ".join([hit["document_id"], *hit["headings"]])
         out.print(f"[bold]{hit['rank']}. {escape(where)}[/]  [dim]{hit['score']:.4f}[/]")
+        if answer["stages"]:
+            places = (f"{name} {score:.4f} (#{hit['ranks'].get(name, '–')})" for name, score in hit["scores"].items())
+            out.print(f"   [dim]{escape(', '.join(places))}[/]")
         out.print(f"   {' '.join(hit['text'].split())[:300]}\n", markup=False)
+    for stage in answer["stages"] or ():
+        counts = ", ".join(f"{name} {count}" for name, count in stage["candidates"].items() if count)
+        out.print(f"{stage['stage']:<9}{stage['ms']:>9.1f} ms  {counts}", markup=False)
+    if answer["document"]:
+        found = answer["document"]
+        missing = f" It lacks: {', '.join(found['missing_terms'])}." if found["missing_terms"] else ""
+        out.print(f"{found['document_id']}: {found['reason']}: {found['detail']}.{missing}", markup=False)
 
 
 def files_below(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
