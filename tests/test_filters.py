@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import ge, gt, le, lt
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.retrievers.hits import Retriever
+from api.retrievers.narrowing import narrowed
 from processors.filters import MAX_CLAUSES, MAX_DEPTH, MAX_OPERANDS, excluding, matches, parse
 from schemas.fields import MAX_DEPTH as MAX_METADATA_DEPTH
 from schemas.fields import ORDINALS, TERMS, fields_of, indexed, ordinal
@@ -162,6 +163,62 @@ def test_a_filter_means_what_its_plain_evaluation_says(metadata: dict[str, Any],
     passes = holds(filter_, as_json(chunk))
     assert matches(parse(filter_), fields_of(chunk, chunk.metadata)) == passes
     assert (excluding(parse(filter_), fields_of(chunk, chunk.metadata)) is None) == passes
+
+
+Payload = Mapping[str, Sequence[Any]]
+Condition = Callable[[Payload], bool]
+
+
+class Plain:
+    """Conditions as functions of a payload."""
+
+    def one_of(self, key: str, values: Sequence[str]) -> Condition:
+        return lambda payload: not set(values).isdisjoint(payload.get(key, ()))
+
+    def between(self, key: str, least: float, most: float) -> Condition:
+        return lambda payload: any(least <= one <= most for one in payload.get(key, ()))
+
+    def is_empty(self, key: str) -> Condition:
+        return lambda payload: not payload.get(key)
+
+    def all_of(self, conditions: Sequence[Condition]) -> Condition:
+        return lambda payload: all(one(payload) for one in conditions)
+
+    def any_of(self, conditions: Sequence[Condition]) -> Condition:
+        return lambda payload: any(one(payload) for one in conditions)
+
+    def none_of(self, conditions: Sequence[Condition]) -> Condition:
+        return lambda payload: not any(one(payload) for one in conditions)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), metadata_values, max_size=3), filters)
+@settings(max_examples=100, deadline=None)
+def test_narrowing_never_leaves_out_what_passes(metadata: dict[str, Any], filter_: dict[str, Any]) -> None:
+    fields = fields_of(chunk_with(metadata), metadata)
+    condition = narrowed(parse(filter_), Plain())
+    if matches(parse(filter_), fields) and condition is not None:
+        assert condition(indexed(fields))
+        assert condition({})
+
+
+@pytest.mark.parametrize(
+    "filter_",
+    [
+        {"metadata.n": 5},
+        {"metadata.n": {"$ne": 5}},
+        {"metadata.n": {"$gte": 5, "$lte": 7}},
+        {"metadata.n": {"$in": [1, 9]}, "metadata.day": {"$exists": True}},
+        {"metadata.day": {"$gte": "2024-01-04", "$lte": "2024-01-06"}},
+        {"$or": [{"metadata.n": {"$lte": 2}}, {"$not": {"metadata.n": {"$in": [1, 2, 3]}}}]},
+        {"metadata.absent": None, "metadata.n": 3},
+    ],
+)
+def test_numbers_days_and_equality_are_narrowed_to_the_point(filter_: dict[str, Any]) -> None:
+    condition = narrowed(parse(filter_), Plain())
+    assert condition is not None
+    for number in range(10):
+        chunk = chunk_with({"n": number, "day": f"2024-01-{number + 1:02}"})
+        assert condition(indexed(fields_of(chunk, chunk.metadata))) == holds(filter_, as_json(chunk))
 
 
 @given(st.sampled_from(ORDERED) | st.text() | st.integers() | st.floats(allow_nan=False), st.data())
