@@ -63,8 +63,9 @@ def conditions(values: list[Any]) -> st.SearchStrategy[Any]:
         **dict.fromkeys(("$gt", "$gte", "$lt", "$lte"), st.sampled_from(ordered)),
         "$exists": st.booleans(),
     }
-    several = st.fixed_dictionaries({}, optional=operators).filter(bool)
-    return st.sampled_from(values) | several | st.fixed_dictionaries({"$not": several})
+    one = st.one_of([st.fixed_dictionaries({name: operand}) for name, operand in operators.items()])
+    two = st.tuples(one, one).map(lambda both: {**both[0], **both[1]})
+    return st.sampled_from(values) | one | two | st.fixed_dictionaries({"$not": one | two})
 
 
 _of_metadata = st.dictionaries(st.sampled_from(PATHS), conditions(FINITE), max_size=2)
