@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from processors.asking import PartlyAnsweredError
 from processors.errors import UnavailableError
 from processors.llm import Breaker
 from processors.relations import RelationExtractor
-from processors.relations.degrading import NOBODY, Attributed, Degrading, PartlyAnsweredError
+from processors.relations.degrading import NOBODY, Attributed, Degrading
 from processors.relations.llm import LlmRelationExtractor
 from processors.relations.llm_question import Misfit
 from schemas.ids import entity_id, normalised_name

@@ -3,21 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from processors.asking import PartlyAnsweredError
 from processors.errors import UnavailableError
 from processors.relations import RelationExtractor
 from schemas.records import Mention, Relation
 
 NOBODY = "none"
-
-
-class PartlyAnsweredError(UnavailableError):
-    """What an extractor raises that answered for some texts: ``answers`` has None for each of the others."""
-
-    def __init__(
-        self, message: str, *, answers: Sequence[tuple[Relation, ...] | None], retry_after: float | None = None
-    ) -> None:
-        super().__init__(message, retry_after=retry_after)
-        self.answers = answers
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,18 @@
 """What a language model is asked about chunks, and what may be taken of its answer."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from processors.llm import Turn, fence, json_object, turn
+from processors.asking import chunks_in
+from processors.llm import Turn, fence, turn
 from schemas.ids import entity_id
-from schemas.records import Mention
+from schemas.records import Mention, Relation
 from schemas.vocabulary import RELATION_TYPES, fits
 
 VERSION = "v1"
@@ -26,6 +27,7 @@ MAX_RELATIONS = 32  # of a chunk
 _MAX_TEXT = 4000
 _MAX_ENTITIES = 40
 _MAX_EVIDENCE = 300
+_CONFIDENCE = 0.8  # a model's own number says little (Xiong et al. 2024), and costs tokens
 
 _WORD = re.compile(r"\w+")
 
@@ -48,9 +50,8 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """What a question holds of the chunk at ``position`` of a call."""
+    """What a question holds of a chunk."""
 
-    position: int
     text: str
     entities: tuple[Entity, ...]
 
@@ -60,14 +61,14 @@ class Passage:
         return len(self.text) + sum(len(str(entity)) + 4 for entity in self.entities) + 40
 
 
-def passage_of(position: int, text: str, mentions: Sequence[Mention]) -> Passage:
+def passage_of(text: str, mentions: Sequence[Mention]) -> Passage:
     """A text, cut, with the entities that its mentions name in what is left of it."""
     names: dict[tuple[str, str], list[str]] = {}
     for mention in mentions:
         if mention.end <= _MAX_TEXT:
             names.setdefault((mention.type, mention.name), []).append(mention.text)
     entities = [Entity(entity_id(*key), key[0], tuple(dict.fromkeys(found))) for key, found in names.items()]
-    return Passage(position, text[:_MAX_TEXT], tuple(entities[:_MAX_ENTITIES]))
+    return Passage(text[:_MAX_TEXT], tuple(entities[:_MAX_ENTITIES]))
 
 
 class Claim(BaseModel):
@@ -94,18 +95,20 @@ class _Answer(BaseModel):
     chunks: list[_OfChunk]
 
 
-class _Unchecked(BaseModel):
-    chunks: list[Any]
-
-
 SCHEMA = _Answer.model_json_schema()
 
 
 class Question:
-    """Passages, numbered from 1, and their entities, numbered on through all of them: a number has one place."""
+    """Passages, numbered from 1, and their entities, numbered on through all of them: a number has one place.
 
-    def __init__(self, passages: Sequence[Passage]) -> None:
+    Args:
+        passages: What is asked about.
+        dropped: Told why a relation that the model claims is not taken.
+    """
+
+    def __init__(self, passages: Sequence[Passage], *, dropped: Callable[[Misfit], None]) -> None:
         self.passages = dict(enumerate(passages, 1))
+        self._dropped = dropped
         numbers = count(1)
         self.entities = {
             number: {next(numbers): entity for entity in passage.entities} for number, passage in self.passages.items()
@@ -126,24 +129,28 @@ class Question:
         entities = "\n".join(f"{place} {entity}" for place, entity in self.entities[number].items())
         return f"entities:\n{entities}\ntext:\n{self.passages[number].text}"
 
-    def claims(self, answer: str) -> dict[int, list[Claim]]:
-        """What an answer says of which chunk; what it says of a chunk in another shape is left out.
+    def answers(self, said: str) -> dict[int, tuple[Relation, ...]]:
+        """As ``processors.asking.Question.answers``: the relations of a chunk that fit its own text and entities."""
+        found = {one.chunk: one.relations for one in chunks_in(said, _OfChunk) if one.chunk in self.passages}
+        return {
+            number: tuple(self._taken(claims, self.entities[number], self.passages[number].text))
+            for number, claims in found.items()
+        }
 
-        Raises:
-            ValueError: It is no JSON object with chunks.
-        """
-        try:
-            said = _Unchecked.model_validate_json(json_object(answer)).chunks
-        except ValidationError as error:
-            raise ValueError(f"no JSON object with chunks ({error.errors()[0]['msg']})") from error
-        return {one.chunk: one.relations for one in map(_of_chunk, said) if one and one.chunk in self.passages}
-
-
-def _of_chunk(said: Any) -> _OfChunk | None:
-    try:
-        return _OfChunk.model_validate(said)
-    except ValidationError:
-        return None
+    def _taken(self, claims: Sequence[Claim], entities: Mapping[int, Entity], text: str) -> Iterator[Relation]:
+        taken: set[tuple[int, str, int]] = set()
+        for claim in claims:
+            evidence = evidence_in(text, claim.evidence)
+            why = "excess" if len(taken) == MAX_RELATIONS else misfit(claim, entities, evidence)
+            key = claim.source, claim.type, claim.target
+            if why:
+                self._dropped(why)
+            elif key not in taken:
+                taken.add(key)
+                ends = entities[claim.source].id, entities[claim.target].id
+                yield Relation(
+                    source=ends[0], target=ends[1], type=claim.type, evidence=evidence, confidence=_CONFIDENCE
+                )
 
 
 def misfit(claim: Claim, entities: Mapping[int, Entity], evidence: str) -> Misfit | None:
