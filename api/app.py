@@ -9,7 +9,18 @@ from api.measured import Measured
 from api.metrics import RequestMetrics
 from api.ports import Ports
 from api.request_ids import RequestIds
-from api.routes import dead_letters, documents, embeddings, graph, health, operations, reranking, searching, statuses
+from api.routes import (
+    dead_letters,
+    documents,
+    embeddings,
+    extraction,
+    graph,
+    health,
+    operations,
+    reranking,
+    searching,
+    statuses,
+)
 from api.search import Search
 from schemas.settings import Settings
 
@@ -43,4 +54,5 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
     app.include_router(operations.router(ports))
     app.include_router(dead_letters.router(ports.dead_letters))
     app.include_router(health.router(ports, chunk_lag))
+    app.include_router(extraction.router(ports, settings.extraction))
     return app

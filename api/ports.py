@@ -207,6 +207,13 @@ class Embeddings(Protocol):
         """
 
 
+class Extractions(Protocol):
+    """What extraction has lately done, wherever it runs."""
+
+    def summary(self, now: float) -> Mapping[str, object]:
+        """The fields of ``api.routes.extraction.Seen``, at ``now``, in seconds since the epoch as all times in it."""
+
+
 @dataclass(frozen=True)
 class Ports:
     """Everything the API stands on.
@@ -217,6 +224,7 @@ class Ports:
 
     publisher: Publisher
     status: StatusView
+    extractions: Extractions
     lag: LagMeter
     dead_letters: DeadLetters
     stuck: Callable[[float, int], Sequence[Stuck]]

@@ -1,11 +1,9 @@
 """Metrics of the models, which both sides run; names are a contract with dashboards."""
 
-import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from processors.micro_batcher import BatchReport
-
-log = structlog.get_logger()
+from processors.runtimes.devices import gpu_memory
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -44,7 +42,8 @@ EXTRACTION_ERRORS = Counter(
     ["phase", "error_type"],
 )
 
-_PIPELINE = "three_phase"
+GPU_MEMORY = Gauge("gpu_memory_usage_bytes", "Memory of CUDA devices that this process has taken; 0 without one.")
+GPU_MEMORY.set_function(gpu_memory)
 
 
 class ModelMetrics:
@@ -70,21 +69,3 @@ class ModelMetrics:
     def tokenised(self, seconds: float) -> None:
         """The texts of one call are tokens."""
         self._tokenise_seconds.observe(seconds)
-
-
-class ExtractionMetrics:
-    """Notes what extraction does."""
-
-    def phase(self, name: str, seconds: float) -> None:
-        """A phase is done with a batch."""
-        EXTRACTION_SECONDS.labels(name, _PIPELINE).observe(seconds)
-
-    def found(self, mentions: int, relations: int) -> None:
-        """What one batch gave."""
-        EXTRACTED_ENTITIES.inc(mentions)
-        EXTRACTED_RELATIONS.inc(relations)
-
-    def failed(self, phase: str, error: Exception) -> None:
-        """A phase could not do its work; the next best took its place."""
-        EXTRACTION_ERRORS.labels(phase, type(error).__name__).inc()
-        log.warning("extraction-degraded", phase=phase, error=str(error))

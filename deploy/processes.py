@@ -11,7 +11,8 @@ import uvicorn
 from api.app import create_app
 from api.ports import Ports
 from api.retrievers.graph import Graph
-from deploy.model_metrics import ExtractionMetrics, ModelMetrics
+from deploy.extraction_watch import ExtractionWatch
+from deploy.model_metrics import ModelMetrics
 from deploy.stores import VectorSides, once, open_graph_store, open_graphs, open_vectors
 from processors import build
 from schemas.records import EmbeddedChunk, Extraction, StageName
@@ -45,6 +46,7 @@ def run_worker(
     """Run stages until signalled; a stage that writes to an embedded store makes this process its owner."""
     wait_for_broker(bootstrap_servers)
     view = cache(lambda: _view(settings, bootstrap_servers))
+    extraction = ExtractionWatch()
     resources = Resources(
         settings,
         bootstrap_servers,
@@ -52,10 +54,11 @@ def run_worker(
         vectors=vectors or (lambda: open_vectors(settings).store),
         graph=graph or (lambda: open_graph_store(settings)),
         observe=ModelMetrics(settings.embedding.model),
-        observe_extraction=ExtractionMetrics(),
+        observe_extraction=extraction,
     )
     worker = Worker(resources, stages)
-    serve_health(worker.healths, host=health_host, port=health_port)
+    reading = extraction.summary if "extract" in stages else None
+    serve_health(worker.healths, extraction=reading, host=health_host, port=health_port)
     run_until_signalled(worker.run)
 
 
@@ -143,6 +146,7 @@ def _ports(
     return Ports(
         publisher=publisher,
         status=view,
+        extractions=view.extractions,
         lag=LagMeter(bootstrap_servers),
         dead_letters=DeadLetters(bootstrap_servers),
         stuck=lambda older_than, limit: stuck(bootstrap_servers, view.unfinished(), older_than=older_than, limit=limit),

@@ -66,6 +66,23 @@ class Observer(Protocol):
         """That did not help: these chunks have the empty answer."""
 
 
+class _Unobserved:
+    def answered(self, seconds: float) -> None:
+        pass
+
+    def failed(self, error: UnavailableError) -> None:
+        pass
+
+    def repaired(self, chunks: int) -> None:
+        pass
+
+    def unreadable(self, chunks: int) -> None:
+        pass
+
+
+UNOBSERVED: Observer = _Unobserved()
+
+
 class Asker(Generic[Passage, Answer]):
     """Asks a chat model, some passages per question and some questions at once. May be shared by threads.
 

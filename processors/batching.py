@@ -1,9 +1,15 @@
 """Texts of similar length share a forward pass."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from processors.errors import UnavailableError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def micro_batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
@@ -30,3 +36,18 @@ def padded(texts: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[n
         ids[row, : len(pieces)] = pieces
         mask[row, : len(pieces)] = 1
     return ids, mask
+
+
+def in_halves(run: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item]) -> list[Result]:
+    """What ``run`` makes of the items, one each: of all at once or, while that takes too much memory, of half.
+
+    Raises:
+        UnavailableError: There is not enough memory for one item.
+    """
+    try:
+        return run(items)
+    except MemoryError as error:
+        if len(items) == 1:
+            raise UnavailableError(f"not enough memory: {error}") from error
+    middle = len(items) // 2
+    return [*in_halves(run, items[:middle]), *in_halves(run, items[middle:])]

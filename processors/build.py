@@ -6,15 +6,16 @@ from processors.chunk import Splitter
 from processors.convert import Converter
 from processors.embed import UNOBSERVED, Embedder, Observer
 from processors.extract import UNOBSERVED as UNOBSERVED_EXTRACTION
-from processors.extract import Extractor, Recogniser
+from processors.extract import Extractor, Missing, Phase, Pipeline, Recogniser
 from processors.extract import Observer as ExtractionObserver
-from processors.llm import ChatModel
+from processors.llm import Breaker, ChatModel
 from processors.model_folder import ModelFolder, model_folder
 from processors.ner import NamedEntityRecogniser
 from processors.ner.rules import RuleRecogniser
 from processors.relations.classifier import ClassifiedRelations
-from processors.relations.degrading import Degrading
+from processors.relations.degrading import NOBODY, Degrading
 from processors.relations.llm import LlmRelationExtractor
+from processors.relations.pairs import MAX_PAIRS
 from processors.rerankers import Reranker
 from processors.rerankers.cross_encoder import CrossEncoderReranker
 from processors.rerankers.llm import LlmReranker
@@ -23,7 +24,11 @@ from processors.runtimes.ollama import OllamaRuntime
 from processors.runtimes.openvino import OpenVinoRuntime
 from processors.runtimes.rollout import Percentage, RolloutRuntime
 from processors.runtimes.runtime import Runtime
-from schemas.settings import Embedding, Llm, Settings
+from processors.single_pass.extractor import SinglePassExtractor, name_of
+from schemas.settings import Embedding, Extraction, Llm, Settings
+
+_LARGEST_ENCODER = 1024, 512  # dimension and tokens of a text, of the models that spaCy pipelines stand on
+_BYTES_PER_PAIR = 4 * 510 * (8 * 3 + 2)  # of each piece, three scores per head, and a zone
 
 
 def build_converter(settings: Settings) -> Converter:
@@ -51,9 +56,14 @@ def build_embedder(settings: Settings, *, observe: Observer = UNOBSERVED) -> Emb
 
 
 def _batch_tokens(embedding: Embedding, folder: ModelFolder) -> int:
-    """What the memory of the device allows: a layer holds about 24 states per token, and scores for every head."""
-    per_token = 4 * (24 * folder.dimension + folder.dimension // 32 * folder.max_tokens)
+    """What the memory of the device allows."""
+    per_token = _bytes_per_token(folder.dimension, folder.max_tokens)
     return devices.batch_tokens(devices.device_named(embedding.device), bytes_per_token=per_token)
+
+
+def _bytes_per_token(dimension: int, length: int) -> int:
+    """A layer holds about 24 states per token, and of every head a score for each other token of the text."""
+    return 4 * (24 * dimension + dimension // 32 * length)
 
 
 def _open_runtime(embedding: Embedding, folder: ModelFolder) -> Runtime:
@@ -107,63 +117,118 @@ def build_reranker(settings: Settings) -> Reranker | None:
         threads = settings.embedding.threads
         return CrossEncoderReranker(chosen.model, name=chosen.model.name, threads=threads)
     if chosen.backend == "llm":
-        return LlmReranker(ChatModel.of(_llm(settings, "AEGIS_RERANKING__BACKEND")))
+        return LlmReranker(ChatModel.of(_llm(settings, "AEGIS_RERANKING__BACKEND=llm")))
     return None
 
 
-def build_extractor(settings: Settings, *, observe: ExtractionObserver = UNOBSERVED_EXTRACTION) -> Extractor:
-    """Texts to mentions and relations. Where the model of names cannot be loaded, the rules take its place."""
+def build_extractor(settings: Settings, *, observe: ExtractionObserver = UNOBSERVED_EXTRACTION) -> Pipeline:
+    """Texts to mentions and relations. A model that cannot be loaded has the next best in its place.
+
+    Raises:
+        ValueError: A language model is to be asked, and the settings name none.
+    """
+    chosen = _extraction(settings)
     rules = RuleRecogniser()
-    return Extractor(
-        _recogniser(settings, observe) or rules,
+    recogniser, ner = _recogniser(settings, chosen, observe) if chosen.names != "rules" else (rules, Phase(rules.name))
+    relations, typed = _relations(settings, chosen, observe)
+    three_phases = Extractor(
+        recogniser,
         fallback=rules,
-        relations=_relations(settings, observe),
-        max_mentions=settings.extraction.max_mentions,
+        relations=relations,
+        max_mentions=chosen.max_mentions,
+        pipeline="legacy" if chosen.legacy else "three_phase",
         observe=observe,
+    )
+    phases = {"ner": ner, "relations": typed}
+    if chosen.pipeline == "three_phase":
+        observe.chosen("legacy" if chosen.legacy else chosen.pipeline, phases)
+        return three_phases
+    llm, breaker = _llm(settings, "AEGIS_EXTRACTION__PIPELINE=llm_single_pass"), Breaker()
+    observe.chosen(chosen.pipeline, {"single_pass": Phase(name_of(llm), breaker=breaker), **phases})
+    return SinglePassExtractor(
+        llm, fallback=three_phases, max_mentions=chosen.max_mentions, breaker=breaker, observe=observe
     )
 
 
-def _relations(settings: Settings, observe: ExtractionObserver) -> Degrading | None:
-    chosen = settings.extraction.relations
-    if chosen == "none":
-        return None
-    classifier = ClassifiedRelations(threads=settings.embedding.threads)
-    if chosen == "classifier":
-        return Degrading(classifier, None)
-    llm = LlmRelationExtractor(_llm(settings, "AEGIS_EXTRACTION__RELATIONS"))
-    return Degrading(llm, classifier, observe=lambda error, texts: observe.failed("relations", error))
+def _extraction(settings: Settings) -> Extraction:
+    """The extraction settings as they hold: the way back overrides all others, and who is asked once is not again."""
+    chosen = settings.extraction
+    if chosen.legacy:
+        return chosen.model_copy(update={"pipeline": "three_phase", "names": "rules", "relations": "none"})
+    if chosen.pipeline == "llm_single_pass" and chosen.relations == "llm":
+        return chosen.model_copy(update={"relations": "classifier"})
+    return chosen
+
+
+def _recogniser(settings: Settings, chosen: Extraction, observe: ExtractionObserver) -> tuple[Recogniser, Phase]:
+    _, _, spacy = chosen.names.partition("spacy:")
+    name = spacy or "aegis-ner"
+    try:
+        recogniser = _open_spacy(spacy) if spacy else _open_recogniser(settings)
+    except ValueError as error:
+        observe.failed("load", error)
+        return Missing(name, error), Phase(name, missing=str(error))
+    return recogniser, Phase(recogniser.name)
+
+
+def _open_spacy(model: str) -> Recogniser:
+    from processors.ner.spacy import SpacyRecogniser
+
+    per_text = _LARGEST_ENCODER[1] * _bytes_per_token(*_LARGEST_ENCODER)
+    return SpacyRecogniser(model, batch_texts=devices.batch_items(bytes_per_item=per_text, most=64))
+
+
+def _open_recogniser(settings: Settings) -> Recogniser:
+    budget = devices.batch_tokens("cpu", bytes_per_token=_bytes_per_token(384, 256))
+    return NamedEntityRecogniser(max_batch_tokens=budget, threads=settings.embedding.threads)
+
+
+def _relations(settings: Settings, chosen: Extraction, observe: ExtractionObserver) -> tuple[Degrading | None, Phase]:
+    if chosen.relations == "none":
+        return None, Phase(NOBODY)
+    classifier, problem = _open_classifier(settings, observe)
+    if chosen.relations == "classifier":
+        name = classifier.name if classifier else "aegis-relations"
+        first = classifier or Missing(name, ValueError(problem))
+        return Degrading(first, None), Phase(name, missing=problem)
+    llm = LlmRelationExtractor(_llm(settings, "AEGIS_EXTRACTION__RELATIONS=llm"))
+    degrading = Degrading(llm, classifier, observe=lambda error, texts: observe.failed("relations", error))
+    return degrading, Phase(llm.name, breaker=llm.breaker)
+
+
+def _open_classifier(settings: Settings, observe: ExtractionObserver) -> tuple[ClassifiedRelations | None, str | None]:
+    """The classifier, or why there is none."""
+    pairs = devices.batch_items(bytes_per_item=_BYTES_PER_PAIR, most=MAX_PAIRS)
+    try:
+        return ClassifiedRelations(max_pairs=pairs, threads=settings.embedding.threads), None
+    except ValueError as error:
+        observe.failed("load", error)
+        return None, str(error)
 
 
 def _llm(settings: Settings, asked_by: str) -> Llm:
     if not (settings.llm.url and settings.llm.model):
-        raise ValueError(f"{asked_by}=llm needs AEGIS_LLM__URL and AEGIS_LLM__MODEL")
+        raise ValueError(f"{asked_by} needs AEGIS_LLM__URL and AEGIS_LLM__MODEL")
     return settings.llm
 
 
-def _recogniser(settings: Settings, observe: ExtractionObserver) -> Recogniser | None:
-    if settings.extraction.names == "rules":
-        return None
-    try:
-        return NamedEntityRecogniser(threads=settings.embedding.threads)
-    except ValueError as error:
-        observe.failed("load", error)
-        return None
-
-
 # Raised whenever a processor's code makes something else of the same content.
-_GENERATION = 2
+_GENERATION = 3
 
 
 def fingerprint(settings: Settings) -> str:
     """Every setting that decides what becomes of a content: equal content and fingerprint, equal index."""
-    chunking = settings.chunking
+    chunking, extraction = settings.chunking, _extraction(settings)
+    asks = extraction.pipeline == "llm_single_pass" or extraction.relations == "llm"
     parts = {
         "generation": _GENERATION,
         "model": settings.embedding.model,
         "tokens": chunking.max_tokens,
         "overlap": chunking.overlap_tokens,
-        "names": settings.extraction.names,
-        "relations": settings.extraction.relations,
-        "mentions": settings.extraction.max_mentions,
+        "pipeline": extraction.pipeline,
+        "names": extraction.names,
+        "relations": extraction.relations,
+        "mentions": extraction.max_mentions,
+        "llm": settings.llm.model if asks else "",
     }
     return " ".join(f"{name}={value}" for name, value in parts.items())

@@ -182,6 +182,10 @@ class StatusRecord(_OfDocument):
     chunk_count: int | None = None
     content_hash: str | None = None
     error: str | None = Field(None, description="Why, in words a person understands.")
+    pipeline: str | None = Field(None, description="Who read the document's last chunk, if it is extracted.")
+    degraded: str | None = Field(
+        None, description="Phases of extraction whose first choice could not say anything of that chunk, with why."
+    )
 
 
 ChunkRecord = Annotated[Chunk | Mark, Field(discriminator="kind")]

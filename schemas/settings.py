@@ -19,6 +19,8 @@ FLAGS = {
     "EMBEDDING_BACKEND": "AEGIS_EMBEDDING__BACKEND",
     "EMBEDDING_DEVICE": "AEGIS_EMBEDDING__DEVICE",
     "RERANKING_BACKEND": "AEGIS_RERANKING__BACKEND",
+    "EXTRACTION_PIPELINE": "AEGIS_EXTRACTION__PIPELINE",
+    "ENABLE_LEGACY_EXTRACTION": "AEGIS_EXTRACTION__LEGACY",
 }
 # Read by tests and commands, not by the system.
 _OTHER_VARIABLES = ("AEGIS_DATA",)
@@ -109,8 +111,8 @@ class Llm(_Tree):
     context_tokens: int = Field(
         8192, ge=2048, description="Tokens of question and answer; ollama loads the model with room for as many."
     )
-    batch: int = Field(10, ge=1, le=100, description="Chunks in one question of the relation extractor, at most.")
-    workers: int = Field(4, ge=1, le=64, description="Questions of the relation extractor under way at once.")
+    batch: int = Field(10, ge=1, le=100, description="Chunks in one question about relations or entities, at most.")
+    workers: int = Field(4, ge=1, le=64, description="Questions about chunks under way at once.")
     attempts: int = Field(3, ge=1, le=10, description="Tries of one question before the server counts as down.")
     wait_min: float = Field(2.0, ge=0, description="Seconds before the second try; each further wait is twice as long.")
     wait_max: float = Field(10.0, ge=0, description="Longest wait before a try; who asks for longer is given up.")
@@ -126,8 +128,19 @@ class Reranking(_Tree):
 
 class Extraction(_Tree):
     batch: Batch = Batch(max_records=64, max_wait=0.02)
-    names: Literal["model", "rules"] = Field(
-        "model", description="Who finds names: the model that comes with the project, or rules alone."
+    pipeline: Literal["three_phase", "llm_single_pass"] = Field(
+        "three_phase",
+        description="Names, then one name for one thing, then relations; or all of it by one question to the language "
+        "model, and the three phases for what it does not answer.",
+    )
+    legacy: bool = Field(
+        False, description="The way back: names by rules and no typed relations, whatever else is set."
+    )
+    names: str = Field(
+        "model",
+        pattern=r"^(model|rules|spacy:.+)$",
+        description="Who finds names: the model that comes with the project, rules alone, or spacy: and the package or "
+        "folder of a spaCy pipeline, such as spacy:en_core_web_trf.",
     )
     relations: Literal["none", "classifier", "llm"] = Field(
         "none", description="Who reads typed relations; a sentence's entities are related untyped in any case."
@@ -188,6 +201,9 @@ class Local(_Tree):
     restart_backoff_max: float = Field(30.0, gt=0, description="Longest wait in seconds before a restart.")
     worker_nice: int = Field(
         10, ge=0, le=19, description="How far the worker steps back for the broker and the queries that share its CPUs."
+    )
+    extractor_nice: int = Field(
+        15, ge=0, le=19, description="How far extraction steps back: further than the worker, whose vectors come first."
     )
 
 

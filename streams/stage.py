@@ -1,12 +1,14 @@
 """A stage: one logical step of a document's way, and how a batch of its records is handled."""
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
+from structlog.contextvars import bound_contextvars
 
 from processors.errors import FatalError, PermanentError, PipelineError, TransientError, UnavailableError
 from schemas.records import StageName
@@ -15,6 +17,8 @@ from streams.record import Record
 
 In = TypeVar("In")
 Outputs = Sequence[BaseModel]
+
+_MAX_LOGGED = 32
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,9 @@ async def _process(
     loop = asyncio.get_running_loop()
     while records:
         try:
-            outputs = await loop.run_in_executor(executor, stage.process, items)
+            with bound_contextvars(stage=stage.name, correlation_ids=_correlation_ids(records)):
+                context = contextvars.copy_context()  # a thread does not have it by itself
+            outputs = await loop.run_in_executor(executor, context.run, stage.process, items)
         except PartialError as partial:
             done = len(partial.outputs)
             await delivery.deliver(records[:done], partial.outputs)
@@ -97,6 +103,12 @@ async def _process(
         else:
             await delivery.deliver(records, outputs)
             return
+
+
+def _correlation_ids(records: Sequence[Record]) -> list[str]:
+    """Of whom every log line about these records speaks; the first ones, and how many more there are."""
+    ids = list(dict.fromkeys(record.correlation_id for record in records))
+    return [*ids[:_MAX_LOGGED], f"and {len(ids) - _MAX_LOGGED} more"] if len(ids) > _MAX_LOGGED else ids
 
 
 def _classified(error: Exception) -> PipelineError:

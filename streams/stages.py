@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from processors.embed import Embedder
-from processors.extract import Extractor, Found
+from processors.extract import Found, Pipeline
 from schemas.records import (
     Chunk,
     ChunkRecord,
@@ -22,6 +22,8 @@ from streams.reports import status_of
 from streams.sinks.index import Store, index
 from streams.stage import Outputs, Stage
 
+_MAX_REASON = 500
+
 
 def embed_stage(embedder: Embedder, settings: Settings) -> Stage[Chunk | Mark]:
     """Chunks to vectors, in token-budget batches."""
@@ -39,17 +41,12 @@ def embed_stage(embedder: Embedder, settings: Settings) -> Stage[Chunk | Mark]:
     return Stage("embed", settings.embedding.batch, decoder(ChunkRecord), process)
 
 
-def extract_stage(extractor: Extractor, settings: Settings) -> Stage[Chunk | Mark]:
+def extract_stage(extractor: Pipeline, settings: Settings) -> Stage[Chunk | Mark]:
     """Chunks to mentions and relations."""
 
     def process(batch: Sequence[Chunk | Mark]) -> list[Outputs]:
         found = iter(extractor.extract([record.text for record in batch if isinstance(record, Chunk)]))
-        return [
-            [record]
-            if isinstance(record, Mark)
-            else [_extraction(record, next(found)), *_progress(record, "extract", "extracted")]
-            for record in batch
-        ]
+        return [[record] if isinstance(record, Mark) else _extracted(record, next(found)) for record in batch]
 
     return Stage("extract", settings.extraction.batch, decoder(ChunkRecord), process)
 
@@ -76,8 +73,11 @@ def index_graph_stage(store: Store[Extraction], settings: Settings) -> Stage[Ext
     )
 
 
-def _extraction(chunk: Chunk, found: Found) -> Extraction:
-    return Extraction(chunk=chunk, mentions=found.mentions, relations=found.relations, pipeline=found.pipeline)
+def _extracted(chunk: Chunk, found: Found) -> Outputs:
+    extraction = Extraction(chunk=chunk, mentions=found.mentions, relations=found.relations, pipeline=found.pipeline)
+    degraded = "; ".join(f"{phase}: {why}" for phase, why in found.degraded.items())[:_MAX_REASON] or None
+    read = {"pipeline": found.pipeline, "degraded": degraded}
+    return [extraction, *(one.model_copy(update=read) for one in _progress(chunk, "extract", "extracted"))]
 
 
 def _progress(chunk: Chunk, stage: StageName, state: State) -> list[StatusRecord]:

@@ -12,6 +12,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from schemas.records import StatusRecord
 from schemas.status import SETTLED, DocumentStatus
 from schemas.topics import STATUS
+from streams.extraction_log import ExtractionLog
 from streams.kafka import end_offsets, reader
 from streams.offsets import client_configuration, partitions_of
 
@@ -22,6 +23,7 @@ class StatusView:
     """Follows the status topic in a thread. Beyond ``max_documents`` the longest unchanged are forgotten."""
 
     def __init__(self, bootstrap_servers: str, *, max_documents: int) -> None:
+        self.extractions = ExtractionLog()
         self._max_documents = max_documents
         self._documents: OrderedDict[str, DocumentStatus] = OrderedDict()
         self._changed = threading.Condition()
@@ -45,6 +47,7 @@ class StatusView:
 
     def apply(self, record: StatusRecord) -> None:
         """Fold one record in."""
+        self.extractions.add(record)
         with self._changed:
             before = self._documents.get(record.document_id) or DocumentStatus(
                 document_id=record.document_id, stages={}

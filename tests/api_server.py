@@ -26,6 +26,7 @@ from schemas.records import STAGES, DocumentRecord, StageName, State, StatusReco
 from schemas.settings import Api, Settings
 from schemas.status import SETTLED, DocumentStatus, Stuck
 from schemas.storage import ChunkPayload, SparseVector
+from streams.extraction_log import ExtractionLog
 from streams.lag import GroupLag, PartitionLag
 from streams.publisher import Published
 from streams.record import Record
@@ -293,6 +294,7 @@ class Stack:
 
     publisher: MemoryPublisher = field(default_factory=MemoryPublisher)
     status: MemoryStatus = field(default_factory=MemoryStatus)
+    extractions: ExtractionLog = field(default_factory=ExtractionLog)
     lag: MemoryLag = field(default_factory=MemoryLag)
     dead_letters: MemoryDeadLetters = field(default_factory=MemoryDeadLetters)
     stuck: Callable[[float, int], Sequence[Stuck]] = lambda older_than, limit: ()
@@ -314,6 +316,7 @@ class Stack:
         return Ports(
             publisher=self.publisher,
             status=self.status,
+            extractions=self.extractions,
             lag=self.lag,
             dead_letters=self.dead_letters,
             stuck=self.stuck,

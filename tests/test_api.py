@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # read by mypy: what deploy will hand in fits the ports
         return Ports(
             publisher=publisher,
             status=status,
+            extractions=status.extractions,
             lag=lag,
             dead_letters=dead_letters,
             stuck=lambda older_than, limit: [],

@@ -1,7 +1,7 @@
 """The rules that find names, what they leave alone, and the laws of a processor."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from processors import build
 from processors.dedup import folded
 from processors.errors import UnavailableError
-from processors.extract import Extractor, Found
+from processors.extract import Extractor, Found, Phase
 from processors.ner import Span
 from processors.ner.rules import RuleRecogniser
 from processors.relations.degrading import Degrading
@@ -197,13 +197,19 @@ class Watch:
         self.phases: list[str] = []
         self.counts = (0, 0)
         self.failures: list[str] = []
+        self.pipeline = ""
+        self.setup: Mapping[str, Phase] = {}
 
-    def phase(self, name: str, seconds: float) -> None:
+    def chosen(self, pipeline: str, phases: Mapping[str, Phase]) -> None:
+        self.pipeline = pipeline
+        self.setup = phases
+
+    def phase(self, name: str, seconds: float, *, pipeline: str) -> None:
         assert seconds > 0
         self.phases.append(name)
 
-    def found(self, mentions: int, relations: int) -> None:
-        self.counts = (mentions, relations)
+    def found(self, found: Sequence[Found]) -> None:
+        self.counts = (sum(len(one.mentions) for one in found), sum(len(one.relations) for one in found))
 
     def failed(self, phase: str, error: Exception) -> None:
         self.failures.append(f"{phase}: {error}")

@@ -19,7 +19,7 @@ from confluent_kafka import Producer
 from deploy.digest import digests
 from deploy.local.broker import free_port
 from deploy.local.supervisor import command_child
-from deploy.local.system import WORKER_STAGES, System, started
+from deploy.local.system import WORKERS, System, started
 from schemas.records import DocumentRecord
 from schemas.settings import Settings
 from schemas.topics import DOCUMENTS
@@ -255,7 +255,16 @@ def test_starting_again_continues_and_two_orders_give_one_digest(tmp_path: Path)
 def _second_worker(system: System, settings: Settings) -> Iterator[None]:
     """Another process of the stages that need no store; half of the partitions become its own."""
     port = free_port()
-    command = [sys.executable, "-m", "deploy.cli", "worker", "--stage", WORKER_STAGES, "--health-port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "deploy.cli",
+        "worker",
+        "--stage",
+        ",".join(WORKERS.values()),
+        "--health-port",
+        str(port),
+    ]
     environment = {
         "AEGIS_DATA_DIR": str(settings.data_dir),
         "AEGIS_KAFKA__BOOTSTRAP_SERVERS": system.running.bootstrap_servers,

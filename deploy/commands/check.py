@@ -7,7 +7,9 @@ import typer
 from confluent_kafka import KafkaException
 
 from deploy.commands.output import AsJson, load_settings, out, print_json, reported, table
+from deploy.extraction_watch import ExtractionWatch
 from deploy.running import NotRunningError, find
+from processors import build
 from schemas.settings import Settings, value_of, variable_names
 from streams.topics import verify_topics
 
@@ -18,7 +20,7 @@ def check(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check settings and connections; exit status 1 if something is wrong."""
+    """Check settings, models and connections; exit status 1 if something is wrong."""
     settings = load_settings()
     if settings_only:
         rows = [(name, value_of(settings, name), field.description or "") for name, field in variable_names().items()]
@@ -27,7 +29,7 @@ def check(
         else:
             out.print(table(["setting", "value", "meaning"], rows))
         return
-    problems = _problems(settings)
+    problems = [*_missing_models(settings), *_problems(settings)]
     if as_json:
         print_json(problems)
     else:
@@ -49,6 +51,16 @@ def digest(as_json: AsJson = False) -> None:
             (name, one.digest, ", ".join(f"{n} {kind}" for kind, n in one.rows.items())) for name, one in found.items()
         ]
         out.print(table(["store", "digest", "rows"], rows))
+
+
+def _missing_models(settings: Settings) -> list[str]:
+    """What extraction would have to do without."""
+    watch = ExtractionWatch()
+    try:
+        build.build_extractor(settings, observe=watch)
+    except ValueError as error:
+        return [str(error)]
+    return watch.missing()
 
 
 def _problems(settings: Settings) -> list[str]:

@@ -1,9 +1,9 @@
-"""The whole system on one machine: broker, node (API and index stages), worker (chunk, embed, extract)."""
+"""The whole system on one machine: broker, node (API and index stages), worker (chunk, embed), extractor (extract)."""
 
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,8 @@ from deploy.running import Running, announce, owned
 from schemas.settings import Settings
 from streams.topics import create_topics
 
-WORKER_STAGES = "chunk,embed,extract"
+WORKERS = {"worker": "chunk,embed", "extractor": "extract"}
+"""Each process with its stages: vectors do not wait for the graph (docs/adr/0015)."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class System:
     running: Running
     supervisor: Supervisor
     broker: Broker | None
-    worker_health_url: str
+    health_urls: Mapping[str, str]
+    """Of each process of ``WORKERS``."""
 
     def wait_until_ready(self, *, timeout: float = 120.0) -> None:
         """Wait until every stage takes records and the API answers.
@@ -34,7 +36,7 @@ class System:
         Raises:
             RuntimeError: It does not, with the end of the logs.
         """
-        urls = [f"{self.running.api_url}/health/ready", f"{self.worker_health_url}/health/ready"]
+        urls = [f"{url}/health/ready" for url in (self.running.api_url, *self.health_urls.values())]
         deadline = time.monotonic() + timeout
         while urls and time.monotonic() < deadline and self.supervisor.failure is None:
             if _answers_ok(urls[0]):
@@ -60,7 +62,7 @@ def started(settings: Settings, *, say: Callable[[str], None] = lambda line: Non
         try:
             servers = broker.bootstrap_servers if broker else settings.kafka.bootstrap_servers
             create_topics(servers, settings.kafka)
-            say("Starting the node and the worker")
+            say("Starting the node and the workers")
             system = _start_children(folder, servers, settings, broker)
             try:
                 yield system
@@ -85,7 +87,6 @@ def _started_broker(folder: Path, settings: Settings, say: Callable[[str], None]
 def _start_children(folder: Path, servers: str, settings: Settings, broker: Broker | None) -> System:
     logs = folder / "logs"
     logs.mkdir(exist_ok=True)
-    health_port = free_port()
     api_port = settings.api.port or free_port()
     require_free(api_port, what="the API", setting="AEGIS_API__PORT")
     environment = {
@@ -96,19 +97,19 @@ def _start_children(folder: Path, servers: str, settings: Settings, broker: Brok
         "AEGIS_BLOB_URL": settings.blob_url,
     }
     aegis = [sys.executable, "-m", "deploy.cli"]
-    worker = [*aegis, "worker", "--stage", WORKER_STAGES, "--health-port", str(health_port)]
-    worker += ["--nice", str(settings.local.worker_nice)]
-    children = [
-        command_child("node", [*aegis, "node"], logs / "node.log", environment),
-        command_child("worker", worker, logs / "worker.log", environment),
-    ]
+    nice = {"worker": settings.local.worker_nice, "extractor": settings.local.extractor_nice}
+    ports = {name: free_port() for name in WORKERS}
+    children = [command_child("node", [*aegis, "node"], logs / "node.log", environment)]
+    for name, stages in WORKERS.items():
+        options = ["--stage", stages, "--health-port", str(ports[name]), "--nice", str(nice[name])]
+        children.append(command_child(name, [*aegis, "worker", *options], logs / f"{name}.log", environment))
     if broker:
         children.insert(0, Child("broker", broker.spawn, folder / "broker" / "broker.log", broker.process))
     supervisor = Supervisor(children, backoff_max=settings.local.restart_backoff_max)
     supervisor.start()
     running = Running(bootstrap_servers=servers, api_url=f"http://{settings.api.host}:{api_port}", pid=os.getpid())
     announce(folder, running)
-    return System(running, supervisor, broker, f"http://127.0.0.1:{health_port}")
+    return System(running, supervisor, broker, {name: f"http://127.0.0.1:{port}" for name, port in ports.items()})
 
 
 def _answers_ok(url: str) -> bool:

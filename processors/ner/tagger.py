@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors import bert
-from processors.errors import UnavailableError
 from processors.model_folder import read_tokenizer
 from processors.ner import graph, labels
 from processors.ner.words import LETTERS, Words
-from processors.runtimes.openvino import compiled
+from processors.runtimes.openvino import compiled, inferred
 
 FORMAT = 1
 
@@ -52,15 +51,11 @@ class Tagger:
         """float32[texts, words, labels], padded behind each text's last word.
 
         Raises:
+            MemoryError: There is not enough memory for so many.
             UnavailableError: The device failed.
         """
         with self._turn:
-            try:
-                self._request.infer(_inputs(texts), share_inputs=True)
-            except RuntimeError as error:
-                raise UnavailableError(f"the model {self.name} failed: {error}") from error
-            scores: NDArray[np.float32] = self._request.get_output_tensor().data.copy()
-            return scores
+            return inferred(self._request, _inputs(texts), model=f"the model {self.name}")
 
 
 def _inputs(texts: Sequence[Words]) -> list[NDArray[Any]]:

@@ -4,6 +4,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from processors import bert
-from processors.errors import PermanentError, UnavailableError
+from processors.batching import in_halves
+from processors.errors import PermanentError
 from processors.model_folder import model_folder
 from processors.relations import graph
-from processors.relations.pairs import SYMMETRIC, TYPES, Pairs, Placed, pairs_of
-from processors.runtimes.openvino import compiled
+from processors.relations.pairs import MAX_PAIRS, SYMMETRIC, TYPES, Pairs, Placed, pairs_of
+from processors.runtimes.openvino import compiled, inferred
 from processors.sentences import sentences
 from schemas.ids import entity_id
 from schemas.records import Mention, Relation
@@ -48,13 +50,14 @@ class ClassifiedRelations:
 
     Args:
         folder: The trained part: ``config.json`` and ``relations.safetensors``.
+        max_pairs: Of one forward pass.
         threads: CPU threads; 0 means all that this process may use.
 
     Raises:
         ValueError: The folder holds no such model, or files are damaged or not of the same version.
     """
 
-    def __init__(self, folder: Path = PACKAGED, *, threads: int = 0) -> None:
+    def __init__(self, folder: Path = PACKAGED, *, max_pairs: int = MAX_PAIRS, threads: int = 0) -> None:
         config = _config(folder)
         base = model_folder(config["base"])
         self.name: str = config["name"]
@@ -67,6 +70,7 @@ class ClassifiedRelations:
         }
         model = graph.build(bert.encoder_config(base.path, pooling="mean"), weights)
         self._request = compiled(model, precision="f32", threads=threads).create_infer_request()
+        self._max_pairs = max_pairs
         self._turn = threading.Lock()
 
     def relations(self, texts: Sequence[str], mentions: Sequence[Sequence[Mention]]) -> list[tuple[Relation, ...]]:
@@ -114,14 +118,18 @@ class ClassifiedRelations:
         return list(best.values())
 
     def _scores(self, pairs: Pairs) -> NDArray[np.float32]:
-        inputs: list[Any] = [pairs.ids[None], pairs.kinds[None], pairs.spans, pairs.pairs]
+        """The scores of a text's pairs, [pairs, types], in as many passes as the memory asks for."""
+        rows = range(len(pairs.pairs))
+        passes = (rows[first : first + self._max_pairs] for first in range(0, len(rows), self._max_pairs))
+        return np.stack([row for some in passes for row in in_halves(partial(self._pass, pairs), some)])
+
+    def _pass(self, pairs: Pairs, rows: Sequence[int]) -> list[NDArray[np.float32]]:
+        some = slice(rows[0], rows[-1] + 1)
+        of_text = pairs.ids[None], pairs.kinds[None], pairs.spans
+        of_pairs = (pairs.pairs, pairs.distances, pairs.pair_classes, pairs.zones)
+        inputs = [*of_text, *(values[some] for values in of_pairs)]
         with self._turn:
-            try:
-                self._request.infer([*inputs, pairs.distances, pairs.pair_classes, pairs.zones])
-            except RuntimeError as error:
-                raise UnavailableError(f"the model {self.name} failed: {error}") from error
-            scores: NDArray[np.float32] = self._request.get_output_tensor().data.copy()
-            return scores
+            return list(inferred(self._request, inputs, model=f"the model {self.name}"))
 
     def _relations(self, text: str, mentions: Sequence[Placed], scored: Sequence[Scored]) -> tuple[Relation, ...]:
         sure = [one for one in scored if self.is_sure(one.type, one.score)]

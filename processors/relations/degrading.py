@@ -13,10 +13,14 @@ NOBODY = "none"
 
 @dataclass(frozen=True, slots=True)
 class Attributed:
-    """The relations of a text, and the name of the extractor that read them, ``NOBODY`` if none could."""
+    """The relations of a text, and the name of the extractor that read them, ``NOBODY`` if none could.
+
+    ``why`` is why it was not the first choice.
+    """
 
     relations: tuple[Relation, ...]
     extractor: str
+    why: str = ""
 
 
 def _unobserved(error: UnavailableError, texts: int) -> None:
@@ -66,14 +70,17 @@ class Degrading:
     ) -> list[Attributed]:
         open_ones = [position for position, answer in enumerate(answers) if answer is None]
         self._observe(error, len(open_ones))
-        seconds = self._second_answers([texts[one] for one in open_ones], [mentions[one] for one in open_ones])
+        left = [texts[one] for one in open_ones], [mentions[one] for one in open_ones]
+        seconds = self._second_answers(*left, why=str(error))
         by_second = dict(zip(open_ones, seconds, strict=True))
         return [
             by_second[position] if answer is None else Attributed(answer, self._first.name)
             for position, answer in enumerate(answers)
         ]
 
-    def _second_answers(self, texts: Sequence[str], mentions: Sequence[Sequence[Mention]]) -> list[Attributed]:
+    def _second_answers(
+        self, texts: Sequence[str], mentions: Sequence[Sequence[Mention]], *, why: str
+    ) -> list[Attributed]:
         if self._second is None:
-            return [Attributed((), NOBODY) for _ in texts]
-        return [Attributed(answer, self._second.name) for answer in self._second.relations(texts, mentions)]
+            return [Attributed((), NOBODY, why) for _ in texts]
+        return [Attributed(answer, self._second.name, why) for answer in self._second.relations(texts, mentions)]

@@ -14,10 +14,10 @@ from openvino import opset13 as ops
 from tokenizers import Encoding, Tokenizer
 
 from processors import bert
-from processors.errors import PermanentError, UnavailableError
+from processors.errors import PermanentError
 from processors.micro_batcher import MicroBatcher, Priority
 from processors.model_folder import read_tokenizer
-from processors.runtimes.openvino import compiled
+from processors.runtimes.openvino import compiled, inferred
 
 Tokens = NDArray[np.int64]
 
@@ -76,11 +76,7 @@ class CrossEncoderReranker:
             raise PermanentError(f"a text cannot be tokenised, it is no valid Unicode: {error}") from error
 
     def _infer(self, request: ov.InferRequest, pairs: Sequence[Encoding]) -> list[np.float32]:
-        try:
-            request.infer(list(_padded(pairs)), share_inputs=True)
-        except RuntimeError as error:
-            raise UnavailableError(f"the reranking model {self.name} failed: {error}") from error
-        return list(request.get_output_tensor().data.copy())
+        return list(inferred(request, _padded(pairs), model=f"the reranking model {self.name}"))
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:

@@ -45,6 +45,19 @@ def batch_tokens(device: str, *, bytes_per_token: int) -> int:
     return _fitting(free_memory(), bytes_per_token, _CPU_TOKENS)
 
 
+def batch_items(*, bytes_per_item: int, most: int) -> int:
+    """How many items at once the free memory allows, one at least."""
+    return max(1, min(most, int(free_memory() * _SHARE_OF_FREE_MEMORY) // bytes_per_item))
+
+
+def gpu_memory() -> int:
+    """Bytes that this process has taken on CUDA devices; 0 where it uses none. Asking does not load torch."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return 0
+    return sum(torch.cuda.memory_reserved(number) for number in range(torch.cuda.device_count()))
+
+
 def free_memory(root: Path = _CGROUPS) -> int:
     """Bytes that this process may still take: what the machine has, or what its control group leaves.
 

@@ -3,8 +3,11 @@
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import openvino as ov
+from numpy.typing import NDArray
 from openvino import properties
 from openvino.properties import hint
 
@@ -39,12 +42,8 @@ class OpenVinoRuntime:
     def encode(self, batch: Sequence[Tokenised]) -> Vectors:
         """As ``Runtime.encode``."""
         with self._turn:
-            try:
-                self._request.infer(list(padded([text.ids for text in batch])), share_inputs=True)
-            except RuntimeError as error:
-                raise UnavailableError(f"the embedding model failed: {error}") from error
-            vectors: Vectors = self._request.get_output_tensor().data.copy()
-            return vectors
+            inputs = padded([text.ids for text in batch])
+            return inferred(self._request, inputs, model="the embedding model")
 
 
 def compiled(model: ov.Model, *, precision: str, threads: int) -> ov.CompiledModel:
@@ -59,6 +58,25 @@ def compiled(model: ov.Model, *, precision: str, threads: int) -> ov.CompiledMod
         properties.inference_num_threads: threads or devices.processors(),
     }
     return core.compile_model(model, "CPU", options)
+
+
+def inferred(request: ov.InferRequest, inputs: Sequence[NDArray[Any]], *, model: str) -> NDArray[np.float32]:
+    """The output of one forward pass.
+
+    Raises:
+        MemoryError: There is not enough memory for so large a pass.
+        UnavailableError: The device failed.
+    """
+    # Where memory cannot be had OpenVINO (seen in 2026.4) says nothing, and its output is what it was before.
+    request.get_output_tensor().data[...] = np.nan
+    try:
+        request.infer(list(inputs), share_inputs=True)
+    except RuntimeError as error:
+        raise UnavailableError(f"{model} failed: {error}") from error
+    output: NDArray[np.float32] = request.get_output_tensor().data.copy()
+    if np.isnan(output).any():
+        raise MemoryError(f"{model} has no memory for this much at once")
+    return output
 
 
 def computes_bf16(core: ov.Core) -> bool:
