@@ -104,6 +104,7 @@ class MemoryStatus:
 class MemoryLag:
     seconds: float | None = 0.0
     down: bool = False
+    members: int = 1
     measured: int = 0
     gate: threading.Event = field(default_factory=opened)
 
@@ -127,7 +128,7 @@ class MemoryLag:
             topic="t",
             records=2,
             seconds=self.seconds,
-            members=1,
+            members=self.members,
             verdict="OK",
             partitions=[lag],
         )

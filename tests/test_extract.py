@@ -1,23 +1,29 @@
 """The rules that find names, what they leave alone, and the laws of a processor."""
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors import build
+from processors.batching import in_halves
 from processors.dedup import folded
 from processors.errors import UnavailableError
 from processors.extract import Extractor, Found, Phase
-from processors.ner import Span
+from processors.ner import NamedEntityRecogniser, Span, recogniser
 from processors.ner.rules import RuleRecogniser
+from processors.relations import classifier
 from processors.relations.degrading import Degrading
 from schemas.ids import entity_id, normalised_name
 from schemas.records import Mention, Relation
-from schemas.settings import Settings
+from schemas.settings import Settings, settings_from_environment
 from schemas.vocabulary import RELATION_TYPES
 
 RULES = RuleRecogniser()
@@ -307,3 +313,69 @@ def test_a_language_model_that_is_down_leaves_the_classifier() -> None:
     assert len(watch.failures) == 1
     with pytest.raises(ValueError, match="AEGIS_LLM__URL"):
         build.build_extractor(Settings(extraction={"relations": "llm"}))
+
+
+def test_renamed_weights_leave_the_rules_and_untyped_relations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, weights in ((recogniser, "ner.safetensors"), (classifier, "relations.safetensors")):
+        folder = tmp_path / weights
+        shutil.copytree(module.PACKAGED, folder)
+        (folder / weights).rename(folder / "elsewhere")
+        name = "NamedEntityRecogniser" if module is recogniser else "ClassifiedRelations"
+        monkeypatch.setattr(build, name, partial(getattr(build, name), folder))
+    watch = Watch()
+    (one,) = build.build_extractor(Settings(extraction={"relations": "classifier"}), observe=watch).extract([ENGLISH])
+    assert one.pipeline == "rules+none"
+    assert one.mentions == found(ENGLISH).mentions
+    assert list(one.degraded) == ["ner", "relations"]
+    assert all(phase.missing for phase in watch.setup.values())
+    assert watch.failures[0].startswith("load: ")
+
+
+@pytest.mark.parametrize("flag", ["true", "1"])
+def test_the_flags_choose_the_pipeline(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXTRACTION_PIPELINE", "llm_single_pass")
+    with pytest.raises(ValueError, match="EXTRACTION__PIPELINE=llm_single_pass needs AEGIS_LLM__URL"):
+        build.build_extractor(settings_from_environment())
+    monkeypatch.setenv("ENABLE_LEGACY_EXTRACTION", flag)
+    watch = Watch()
+    (one,) = build.build_extractor(settings_from_environment(), observe=watch).extract([ENGLISH])
+    assert (one.pipeline, one.degraded, watch.pipeline) == ("rules+none", {}, "legacy")
+
+
+def test_another_extraction_is_another_fingerprint() -> None:
+    llm = {"url": "http://127.0.0.1:9", "model": "m"}
+    kinds: list[dict[str, Any]] = [
+        {},
+        {"extraction": {"names": "rules"}},
+        {"extraction": {"names": "spacy:en_core_web_trf"}},
+        {"extraction": {"relations": "llm"}, "llm": llm},
+        {"extraction": {"relations": "llm"}, "llm": {**llm, "model": "other"}},
+        {"extraction": {"pipeline": "llm_single_pass"}, "llm": llm},
+        {"extraction": {"legacy": True}},
+    ]
+    prints = [build.fingerprint(Settings.model_validate(kind)) for kind in kinds]
+    assert len(set(prints)) == len(prints)
+    assert build.fingerprint(Settings(llm=llm)) == prints[0], "a language model that nobody asks changes nothing"
+
+
+def test_what_takes_too_much_memory_is_halved() -> None:
+    sizes = []
+
+    def run(items: Sequence[int]) -> list[int]:
+        sizes.append(len(items))
+        if len(items) > 2:
+            raise MemoryError("no room")
+        return [-item for item in items]
+
+    assert in_halves(run, range(7)) == [-item for item in range(7)]
+    assert max(sizes[1:]) == 4
+    with pytest.raises(UnavailableError, match="no room"):
+        in_halves(lambda items: (_ for _ in ()).throw(MemoryError("no room")), [1, 2])
+
+
+def test_batches_of_any_size_find_the_same() -> None:
+    texts = [ENGLISH, GERMAN, "", ENGLISH * 4]
+    small, large = (NamedEntityRecogniser(max_batch_tokens=size) for size in (64, 1024))
+    assert [[(span.start, span.type) for span in of] for of in small.recognise(texts)] == [
+        [(span.start, span.type) for span in of] for of in large.recognise(texts)
+    ]

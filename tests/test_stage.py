@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.contextvars import get_contextvars
 
 from processors.errors import FatalError, PermanentError, PipelineError, TransientError, UnavailableError
 from schemas.records import Mark
@@ -137,3 +138,20 @@ def test_the_end_of_the_process_is_not_a_record_failure(outcome: type[BaseExcept
 
     with pytest.raises(outcome):
         run(stage_of(process), 1)
+
+
+def test_every_log_line_about_a_batch_names_its_documents() -> None:
+    seen = []
+
+    def process(items: Sequence[int]) -> list[Outputs]:
+        seen.append((list(items), get_contextvars()))
+        if len(items) > 40:
+            raise TransientError("halve it")
+        return [[mark(item)] for item in items]
+
+    run(stage_of(process), 80)
+    (_, whole), (items, half), _ = seen
+    assert whole["stage"] == "embed"
+    assert (len(whole["correlation_ids"]), whole["correlation_ids"][-1]) == (33, "and 48 more")
+    assert half["correlation_ids"][:2] == [f"t-0-{item}" for item in items[:2]]
+    assert get_contextvars() == {}

@@ -17,7 +17,7 @@ from schemas.settings import Settings
 
 
 def up() -> None:
-    """Start broker, node and worker on this machine and keep them running until interrupted."""
+    """Start broker, node and workers on this machine and keep them running until interrupted."""
     from deploy.local.system import started
 
     settings = load_settings()
