@@ -39,7 +39,8 @@ READING: dict[str, Any] = {
 
 def answer(turns: Sequence[dict[str, str]]) -> str:
     """A reading of every chunk that holds the text, and of the others that they say nothing."""
-    chunks = re.split(r"^==[0-9a-f]{16} (?:chunk \d+|end)$", turns[1]["content"], flags=re.MULTILINE)[1:-1]
+    content = turns[1]["content"]
+    chunks = re.split(rf"^{content[:18]} (?:chunk \d+|end)$", content, flags=re.MULTILINE)[1:-1]
     nothing: dict[str, Any] = {"entities": [], "relations": []}
     said = [
         {"chunk": number, **(READING if TEXT in chunk else nothing)}
