@@ -143,7 +143,7 @@ class Extraction(_Tree):
         "folder of a spaCy pipeline, such as spacy:en_core_web_trf.",
     )
     relations: Literal["none", "classifier", "llm"] = Field(
-        "none", description="Who reads typed relations; a sentence's entities are related untyped in any case."
+        "classifier", description="Who reads typed relations; a sentence's entities are related untyped in any case."
     )
     max_mentions: int = Field(64, ge=1, description="Mentions kept per chunk.")
 

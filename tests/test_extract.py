@@ -273,7 +273,7 @@ def test_a_damaged_model_of_names_leaves_the_rules(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(build, "NamedEntityRecogniser", damaged)
     extractor = build.build_extractor(Settings(), observe=watch)
-    assert extractor.extract([ENGLISH])[0].pipeline == "rules+none"
+    assert extractor.extract([ENGLISH])[0].pipeline.startswith("rules+aegis-relations")
     assert watch.failures == [f"{phase}: ner.safetensors is damaged" for phase in ("load", "ner")]
 
 
@@ -294,7 +294,7 @@ def test_names_in_code_and_links_are_none() -> None:
 
 def test_typed_relations_without_a_language_model() -> None:
     text = "Ada Lovelace was born in London on 10 December 1815. Microsoft was founded by Bill Gates in Albuquerque."
-    (one,) = build.build_extractor(Settings(extraction={"relations": "classifier"})).extract([text])
+    (one,) = build.build_extractor(Settings()).extract([text])
     types = {relation.type for relation in one.relations}
     assert types & {"BORN_IN", "BORN_ON", "FOUNDED"}
     assert types <= set(RELATION_TYPES)
@@ -323,7 +323,7 @@ def test_renamed_weights_leave_the_rules_and_untyped_relations(tmp_path: Path, m
         name = "NamedEntityRecogniser" if module is recogniser else "ClassifiedRelations"
         monkeypatch.setattr(build, name, partial(getattr(build, name), folder))
     watch = Watch()
-    (one,) = build.build_extractor(Settings(extraction={"relations": "classifier"}), observe=watch).extract([ENGLISH])
+    (one,) = build.build_extractor(Settings(), observe=watch).extract([ENGLISH])
     assert one.pipeline == "rules+none"
     assert one.mentions == found(ENGLISH).mentions
     assert list(one.degraded) == ["ner", "relations"]

@@ -59,7 +59,7 @@ def server() -> Iterator[OllamaServer]:
 def pipeline(server: OllamaServer, watch: Watch, protocol: str = "ollama", **options: Any) -> Pipeline:
     url = server.url + "/v1" * (protocol == "openai")
     llm = {"url": url, "model": "m", "protocol": protocol, "attempts": 1, "timeout": 5.0, "workers": 1, **options}
-    extraction = {"pipeline": "llm_single_pass", "names": "rules"}
+    extraction = {"pipeline": "llm_single_pass", "names": "rules", "relations": "none"}
     return build.build_extractor(Settings(llm=llm, extraction=extraction), observe=watch)
 
 
