@@ -7,9 +7,7 @@ import typer
 from confluent_kafka import KafkaException
 
 from deploy.commands.output import AsJson, load_settings, out, print_json, reported, table
-from deploy.extraction_watch import ExtractionWatch
 from deploy.running import NotRunningError, find
-from processors import build
 from schemas.settings import Settings, value_of, variable_names
 from streams.topics import verify_topics
 
@@ -55,6 +53,9 @@ def digest(as_json: AsJson = False) -> None:
 
 def _missing_models(settings: Settings) -> list[str]:
     """What extraction would have to do without."""
+    from deploy.extraction_watch import ExtractionWatch  # the models' libraries take a second to import
+    from processors import build
+
     watch = ExtractionWatch()
     try:
         build.build_extractor(settings, observe=watch)
