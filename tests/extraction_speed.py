@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from processors import build
-from processors.extract import Found
+from processors.extract import Found, Phase
 from schemas.ids import entity_id
 from schemas.settings import Settings
 
@@ -65,10 +65,13 @@ class _Phases:
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
-    def phase(self, name: str, seconds: float) -> None:
+    def chosen(self, pipeline: str, phases: Mapping[str, Phase]) -> None:
+        pass
+
+    def phase(self, name: str, seconds: float, *, pipeline: str) -> None:
         self.seconds[name] += seconds
 
-    def found(self, mentions: int, relations: int) -> None:
+    def found(self, found: Sequence[Found]) -> None:
         pass
 
     def failed(self, phase: str, error: Exception) -> None:
