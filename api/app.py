@@ -10,6 +10,7 @@ from api.metrics import RequestMetrics
 from api.ports import Ports
 from api.request_ids import RequestIds
 from api.routes import (
+    consistency,
     dead_letters,
     documents,
     embeddings,
@@ -53,6 +54,7 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
     app.include_router(reranking.router(ports.reranker, settings.api))
     app.include_router(operations.router(ports))
     app.include_router(dead_letters.router(ports.dead_letters))
+    app.include_router(consistency.router(ports.consistency))
     app.include_router(health.router(ports, chunk_lag))
     app.include_router(extraction.router(ports, settings.extraction))
     return app

@@ -15,6 +15,7 @@ from api.retrievers.graph import Graph
 from api.retrievers.hits import Retriever
 from processors.micro_batcher import Priority
 from processors.rerankers import Reranker
+from schemas.consistency import Difference, Summary
 from schemas.dead_letters import Backlog, DeadLetter, Filter
 from schemas.records import STAGES, DocumentRecord, StageName, Vector
 from schemas.status import DocumentStatus, Stuck
@@ -214,6 +215,20 @@ class Extractions(Protocol):
         """The fields of ``api.routes.extraction.Seen``, at ``now``, in seconds since the epoch as all times in it."""
 
 
+class Consistency(Protocol):
+    """Compares both stores and the status topic.
+
+    Raises (both methods):
+        PipelineError: A store fails.
+    """
+
+    def check(self, *, limit: int) -> Iterator[Difference | Summary]:
+        """Differences as they are found, at most ``limit``, with summaries between them; the last one is done."""
+
+    def sweep(self) -> int:
+        """Remove from the graph what nothing in the documents topic leads to; the number of things removed."""
+
+
 @dataclass(frozen=True)
 class Ports:
     """Everything the API stands on.
@@ -234,4 +249,5 @@ class Ports:
     embed_query: Callable[[str], Vector]
     encode_query: Callable[[str], SparseVector]
     healths: Callable[[], Mapping[str, Mapping[str, object]]]
+    consistency: Consistency
     reranker: Reranker | None = None

@@ -10,10 +10,10 @@ import uvicorn
 
 from api.app import create_app
 from api.ports import Ports
-from api.retrievers.graph import Graph
+from deploy.consistency import consistency_of
 from deploy.extraction_watch import ExtractionWatch
 from deploy.model_metrics import ModelMetrics
-from deploy.stores import VectorSides, once, open_graph_store, open_graphs, open_vectors
+from deploy.stores import GraphSides, VectorSides, once, open_graph_store, open_graphs, open_vectors
 from processors import build
 from schemas.records import EmbeddedChunk, Extraction, StageName
 from schemas.settings import Settings
@@ -79,7 +79,7 @@ def run_node(settings: Settings, bootstrap_servers: str) -> None:
             settings,
             bootstrap_servers,
             vectors=vectors(),
-            graph=graphs().reader,
+            graphs=graphs(),
             publisher=publisher,
             view=view,
             healths=worker.healths,
@@ -105,7 +105,7 @@ def run_api(settings: Settings, bootstrap_servers: str) -> None:
             settings,
             bootstrap_servers,
             vectors=open_vectors(settings),
-            graph=open_graphs(settings).reader,
+            graphs=open_graphs(settings),
             publisher=publisher,
             view=view,
             healths={},
@@ -136,7 +136,7 @@ def _ports(
     bootstrap_servers: str,
     *,
     vectors: VectorSides,
-    graph: Graph,
+    graphs: GraphSides,
     publisher: Publisher,
     view: StatusView,
     healths: Mapping[StageName, StageHealth],
@@ -151,11 +151,12 @@ def _ports(
         dead_letters=DeadLetters(bootstrap_servers),
         stuck=lambda older_than, limit: stuck(bootstrap_servers, view.unfinished(), older_than=older_than, limit=limit),
         retriever=vectors.retriever,
-        graph=graph,
+        graph=graphs.reader,
         embeddings=embedder,
         embed_query=embedder.embed_query,
         encode_query=build.build_sparse_encoder().query,
         healths=_summaries(healths),
+        consistency=consistency_of(vectors.store, graphs.store, view, bootstrap_servers),
         reranker=build.build_reranker(settings),
     )
 

@@ -1,6 +1,6 @@
 """Opening the stores: the embedded ones by their only owner, or the servers' adapters."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -15,6 +15,8 @@ from schemas.records import EmbeddedChunk, Extraction
 from schemas.settings import Graph, Settings
 from schemas.storage import SparseVector
 from streams.sinks.edge import EdgeVectorStore, open_shard
+from streams.sinks.graph_audit import Transact
+from streams.sinks.holdings import Holding
 from streams.sinks.index import Store
 from streams.sinks.ladybug import LadybugGraphStore, open_graph
 from streams.sinks.points import StoredChunk
@@ -31,6 +33,12 @@ class VectorStore(Store[EmbeddedChunk], Protocol):
     def staged(self) -> int:
         """Number of chunks that do not answer queries yet."""
 
+    def document_ids(self) -> Iterator[list[str]]:
+        """Pages of the documents that have a head or a chunk here, each document once."""
+
+    def holdings(self, document_ids: Sequence[str]) -> dict[str, Holding]:
+        """What is held of those documents; of at most a page of them."""
+
 
 class GraphStore(Store[Extraction], Protocol):
     """A graph store that also tells what it holds."""
@@ -40,6 +48,10 @@ class GraphStore(Store[Extraction], Protocol):
 
     def orphans(self) -> int:
         """Number of things that nothing supports; 0 is right."""
+
+    @property
+    def transact(self) -> Transact:
+        """Work in one transaction of its own."""
 
 
 @dataclass(frozen=True)

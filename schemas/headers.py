@@ -11,6 +11,7 @@ DUE_AT = "aegis-due-at"
 VERSION = "aegis-version"
 SEQUENCE = "aegis-sequence"
 STAGE = "aegis-stage"  # on a retried or replayed record: the only stage it is for, where two read one topic
+REPROCESS = "aegis-reprocess"  # on a document's record: it is processed even where its content is indexed already
 TRACEPARENT = "traceparent"
 
 # Kafka Connect's names for what went wrong (KIP-298), so that its tools can read our dead-letter topics.

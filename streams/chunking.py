@@ -12,6 +12,8 @@ from pydantic import BaseModel, TypeAdapter
 from processors.chunk import Splitter
 from processors.convert import Converter
 from processors.errors import PermanentError, PipelineError, UnavailableError
+from schemas import headers as names
+from schemas.headers import header
 from schemas.ids import content_hash
 from schemas.records import Chunk, DocumentRecord, Mark, Revision, State, StatusRecord
 from schemas.settings import Settings
@@ -28,11 +30,15 @@ _DOCUMENT: TypeAdapter[DocumentRecord] = TypeAdapter(DocumentRecord)
 
 @dataclass(frozen=True)
 class Request:
-    """A record of the documents topic, understood: a document (None: a tombstone) and the revision it makes."""
+    """A record of the documents topic, understood: a document (None: a tombstone) and the revision it makes.
+
+    ``is_forced``: it is processed even where the stores are said to hold its content.
+    """
 
     document_id: str
     document: DocumentRecord | None
     revision: Revision
+    is_forced: bool = False
 
 
 def chunk_stage(chunker: "Chunker", settings: Settings) -> Stage[Request]:
@@ -56,7 +62,8 @@ def decode_document(record: Record) -> Request:
         raise PermanentError(
             f"the record's key is {document_id!r} but its document_id is {document.document_id!r}; they must be equal"
         )
-    return Request(document_id, document, record.revision(document.version))
+    is_forced = header(record.headers, names.REPROCESS) is not None
+    return Request(document_id, document, record.revision(document.version), is_forced)
 
 
 class Chunker:
@@ -123,14 +130,20 @@ class Chunker:
             return [_mark(request, "delete"), _status(request, "deleted")]
         content = self._content(document)
         digest = self._hash(content, document)
-        if status is not None and status.was_chunked_as(digest) and not status.is_indexed_as(digest):
-            self._catch_up()  # the same again: that both stores hold it may be known a moment later
-            status = self._view.get(request.document_id)
-        if status is not None and status.is_indexed_as(digest):
-            count = status.stages["chunk"].chunk_count or 0
+        if not request.is_forced and (count := self._indexed_chunks(request.document_id, digest)) is not None:
             return [_mark(request, "touch", digest, count), _status(request, "unchanged", digest, count)]
         chunks = self._chunks(request, document, content, digest)
         return [*chunks, _status(request, "chunked", digest, len(chunks))]
+
+    def _indexed_chunks(self, document_id: str, digest: str) -> int | None:
+        """How many chunks of exactly this content both stores hold as the newest; None where they do not."""
+        status = self._view.get(document_id)
+        if status is not None and status.was_chunked_as(digest) and not status.is_indexed_as(digest):
+            self._catch_up()  # the same again: that both stores hold it may be known a moment later
+            status = self._view.get(document_id)
+        if status is None or not status.is_indexed_as(digest):
+            return None
+        return status.stages["chunk"].chunk_count or 0
 
     def _content(self, document: DocumentRecord) -> bytes:
         if document.text is not None:

@@ -58,8 +58,10 @@ def reader(bootstrap_servers: str) -> Consumer:
     )
 
 
-def send_now(producer: Producer, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-    """Produce one record and wait for the broker's acknowledgement.
+def send_now(
+    producer: Producer, topic: str, key: bytes | None, value: bytes | None, headers: Headers, *, partition: int = -1
+) -> None:
+    """Produce one record and wait for the broker's acknowledgement; partition -1 is the key's own.
 
     Raises:
         KafkaException: The broker did not take it.
@@ -70,6 +72,7 @@ def send_now(producer: Producer, topic: str, key: bytes | None, value: bytes | N
         key=key,
         value=value,
         headers=list(headers),
+        partition=partition,
         on_delivery=lambda error, _: failures.append(error) if error else None,
     )
     producer.flush()

@@ -22,6 +22,7 @@ Verdict = Literal["OK", "WARN", "STALL", "REWIND", "STOP", "UNKNOWN"]
 
 _WINDOW = 60.0
 _STALL_AFTER = 15.0
+_QUIET_MEASUREMENTS = 3  # a record may be between two topics while one is measured
 
 
 class PartitionLag(BaseModel):
@@ -51,6 +52,12 @@ class GroupLag(BaseModel):
     partitions: list[PartitionLag]
 
 
+def unread(groups: Sequence[GroupLag]) -> int:
+    """Records that any of the groups has not read; where one never committed, all of them."""
+    partitions = [partition for group in groups for partition in group.partitions]
+    return sum(one.end if one.committed is None else one.records or 0 for one in partitions)
+
+
 class LagMeter:
     """Measures from outside, with committed offsets and the log's own timestamps: a stalled worker cannot lie."""
 
@@ -75,6 +82,17 @@ class LagMeter:
             return groups
         finally:
             consumer.close()
+
+    def wait_until_read(self, *, timeout: float) -> int:
+        """Wait until no stage and no retry tier has anything left to read; the records that are left."""
+        deadline = time.monotonic() + timeout
+        quiet = 0
+        while True:
+            left = unread(self.measure(retries=True))
+            quiet = quiet + 1 if left == 0 else 0
+            if quiet == _QUIET_MEASUREMENTS or time.monotonic() >= deadline:
+                return left
+            time.sleep(0.5)
 
     def seconds_behind(self, stage: StageName) -> float | None:
         """Age of the oldest record that the stage has not read; 0 without lag, None when it never read."""

@@ -63,6 +63,17 @@ class StatusView:
         with self._changed:
             return self._documents.get(document_id)
 
+    def ids(self) -> list[str]:
+        """Every document of which something is known."""
+        with self._changed:
+            return list(self._documents)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether documents may have been forgotten."""
+        with self._changed:
+            return len(self._documents) >= self._max_documents
+
     def recent(self, limit: int) -> list[DocumentStatus]:
         """The documents that changed last, newest first."""
         with self._changed:

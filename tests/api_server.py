@@ -21,6 +21,7 @@ from processors import filters
 from processors.embed import mapped
 from processors.errors import UnavailableError
 from processors.micro_batcher import MicroBatcher, Priority
+from schemas.consistency import Difference, Summary
 from schemas.dead_letters import Backlog, DeadLetter, Filter, stage_of
 from schemas.records import STAGES, DocumentRecord, StageName, State, StatusRecord, Vector
 from schemas.settings import Api, Settings
@@ -269,6 +270,24 @@ class MemoryReranker:
         return np.array([int(text.split()[-1]) / 100 for text in passages], np.float32)
 
 
+@dataclass
+class MemoryConsistency:
+    """Finds so many differences, and removes three things."""
+
+    found: int = 2
+    gate: threading.Event = field(default_factory=opened)
+
+    def check(self, *, limit: int) -> Iterator[Difference | Summary]:
+        for number in range(min(limit, self.found)):
+            yield Difference(kind="head-missing", document_id=f"d/{number}", vectors="unknown")
+            yield Summary(documents=number + 1, differences=number + 1)
+        self.gate.wait(20)
+        yield Summary(documents=self.found, differences=self.found, done=True)
+
+    def sweep(self) -> int:
+        return 3
+
+
 def _hit(index: int) -> Hit:
     return Hit(
         chunk_id=f"chunk-{index}",
@@ -303,6 +322,7 @@ class Stack:
     healths: dict[str, dict[str, object]] = field(default_factory=lambda: {"embed": {"ready": True, "reason": None}})
     embeddings: MemoryEmbeddings = field(default_factory=MemoryEmbeddings)
     graph: Graph = field(default_factory=lambda: Graph(lambda query, **parameters: []))
+    consistency: MemoryConsistency = field(default_factory=MemoryConsistency)
     reranker: MemoryReranker | None = None
     embedded: list[str] = field(default_factory=list)
     http: httpx.Client = field(default_factory=httpx.Client)
@@ -327,6 +347,7 @@ class Stack:
             embed_query=self.embed_query,
             encode_query=lambda text: ([len(text)], [1.0]),
             healths=lambda: self.healths,
+            consistency=self.consistency,
             reranker=self.reranker,
         )
 

@@ -4,25 +4,20 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
 
 from neo4j import Driver
 
+from deploy import stores
 from schemas.ids import entity_id
 from schemas.records import Chunk, Extraction, Mention, Relation, Revision
-from streams.sinks.index import Head, Store
+from streams.sinks.index import Head
 from streams.sinks.ladybug import LadybugGraphStore, open_graph
 from streams.sinks.neo4j import Neo4jGraphStore, connect
 from tests.neo4j_server import DATABASE, PASSWORD, USER, shared_server
 
+GraphStore = stores.GraphStore
 NAMES = ("kafka", "jay kreps", "linkedin", "confluent")
 V1, V2 = Revision(1, 0), Revision(2, 1)
-
-
-class GraphStore(Store[Extraction], Protocol):
-    def dump(self) -> Iterator[tuple[Any, ...]]: ...
-
-    def orphans(self) -> int: ...
 
 
 @contextmanager

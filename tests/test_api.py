@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # read by mypy: what deploy will hand in fits the ports
     from api.retrievers.qdrant import QdrantRetriever
     from processors.bm25 import Bm25Encoder
     from processors.embed import Embedder
+    from streams.consistency import Consistency
     from streams.dead_letters import DeadLetters
     from streams.health import StageHealth
     from streams.lag import LagMeter
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # read by mypy: what deploy will hand in fits the ports
         sparse: Bm25Encoder,
         health: StageHealth,
         dead_letters: DeadLetters,
+        consistency: Consistency,
     ) -> Ports:
         return Ports(
             publisher=publisher,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:  # read by mypy: what deploy will hand in fits the ports
             embed_query=embedder.embed_query,
             encode_query=sparse.query,
             healths=lambda: {health.stage: health.summary()},
+            consistency=consistency,
         )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 from uuid import uuid4
 
 import numpy as np
@@ -15,23 +14,19 @@ from qdrant_client import QdrantClient
 from api.retrievers.edge import EdgeRetriever
 from api.retrievers.hits import Retriever
 from api.retrievers.qdrant import QdrantRetriever
+from deploy import stores
 from processors.bm25 import Bm25Encoder
 from schemas.records import Chunk, EmbeddedChunk, Revision, Vector
 from streams.sinks.edge import EdgeVectorStore, open_shard
-from streams.sinks.index import Store
-from streams.sinks.points import StoredChunk
 from streams.sinks.qdrant import QdrantVectorStore, open_collection
 
+VectorStore = stores.VectorStore
 MODEL = "tests/tiny"
 DIMENSION = 8
 SERVER = os.environ.get("AEGIS_TEST_QDRANT_URL")
 KINDS = ["edge", "memory", *(["server"] if SERVER else [])]
 
 bm25 = Bm25Encoder()
-
-
-class VectorStore(Store[EmbeddedChunk], Protocol):
-    def dump(self) -> Iterator[StoredChunk]: ...
 
 
 @dataclass

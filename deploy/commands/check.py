@@ -16,9 +16,19 @@ def check(
     settings_only: Annotated[
         bool, typer.Option("--settings", help="List every setting, its value and meaning.")
     ] = False,
+    consistency: Annotated[
+        bool, typer.Option("--consistency", help="Compare both stores and the status topic, whether it runs or not.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Compare, mend what differs by publishing it again, compare again.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check settings, models and connections; exit status 1 if something is wrong."""
+    """Check settings, models and connections, or the stores' consistency; exit status 1 if something is wrong."""
+    if consistency or repair:
+        from deploy.commands.consistency import check_consistency
+
+        check_consistency(repair=repair, as_json=as_json)
     settings = load_settings()
     if settings_only:
         rows = [(name, value_of(settings, name), field.description or "") for name, field in variable_names().items()]

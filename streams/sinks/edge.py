@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import qdrant_edge as edge
 
@@ -20,6 +21,7 @@ from schemas.records import EmbeddedChunk, Revision
 from schemas.storage import (
     DENSE,
     DOCUMENT_ID,
+    HEAD,
     KEYWORDS,
     KIND,
     LIVE,
@@ -29,14 +31,19 @@ from schemas.storage import (
     ChunkPayload,
     SparseVector,
 )
+from streams.sinks.holdings import PAGE, Holding, held_by_document
 from streams.sinks.index import Head
 from streams.sinks.points import (
+    HELD,
     StoredChunk,
     checked_vector,
     head_from_payload,
     head_payload,
+    held_chunk,
+    of_documents,
     point_id,
     stored_chunk,
+    without_head,
 )
 
 _POINTS_PER_UPDATE = 64
@@ -148,10 +155,34 @@ class EdgeVectorStore:
         with _translated():
             return self._shard.count(edge.CountRequest(exact=True, filter=edge.Filter(must=[_is(KIND, STAGED)])))
 
+    def document_ids(self) -> Iterator[list[str]]:
+        """Pages of the documents that have a head here, then of those that have chunks and none."""
+        heads = edge.Filter(must=[_is(KIND, HEAD)])
+        yield from of_documents(self._payloads(heads, ["head_of"], limit=PAGE))
+        yield from without_head(self._payloads(_CHUNKS, [DOCUMENT_ID], limit=PAGE), self.heads)
+
+    def holdings(self, document_ids: Sequence[str]) -> dict[str, Holding]:
+        """What is held of those documents."""
+        of = edge.FieldCondition(key=DOCUMENT_ID, match=edge.MatchAny(list(document_ids)))
+        pages = self._payloads(edge.Filter(must=[of]), list(HELD), limit=_POINTS_PER_SCROLL)
+        return held_by_document(self.heads(document_ids), (held_chunk(payload) for page in pages for payload in page))
+
     def close(self) -> None:
         """Flush and release."""
         self._flush()
         self._shard.close()
+
+    def _payloads(self, which: edge.Filter, fields: list[str], *, limit: int) -> Iterator[list[Mapping[str, Any]]]:
+        offset = None
+        while True:
+            request = edge.ScrollRequest(
+                offset=offset, limit=limit, filter=which, with_payload=edge.PayloadSelector.Include(fields)
+            )
+            with _translated():
+                points, offset = self._shard.scroll(request)
+            yield [point.payload or {} for point in points]
+            if offset is None:
+                return
 
     def _point(self, item: EmbeddedChunk, *, live: bool) -> edge.Point:
         indices, values = self._encode_sparse(item.chunk.contextual_text)
@@ -222,6 +253,9 @@ def _index(shard: edge.EdgeShard) -> None:
 
 def _is(key: str, value: str) -> edge.FieldCondition:
     return edge.FieldCondition(key=key, match=edge.MatchValue(value))
+
+
+_CHUNKS = edge.Filter(must=[edge.FieldCondition(key=KIND, match=edge.MatchAny([LIVE, STAGED]))])
 
 
 def _chunks_of(

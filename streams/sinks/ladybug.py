@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ladybug
 
@@ -24,6 +24,7 @@ from streams.sinks import cypher
 from streams.sinks.index import Head
 
 Run = Callable[..., list[list[Any]]]
+Result = TypeVar("Result")
 
 _FILE = "graph.lbug"
 _MAX_LOG_BYTES = 64 << 20
@@ -160,6 +161,11 @@ class LadybugGraphStore:
         with self._transaction() as run:
             _remove(run, [str(id_) for id_, _ in run(cypher.CHUNKS_OF, document_id=document_id)])
             run(cypher.FORGET_TITLE, document_id=document_id)
+
+    def transact(self, work: Callable[[Run], Result]) -> Result:
+        """Do work in one transaction."""
+        with self._transaction() as run:
+            return work(run)
 
     def close(self) -> None:
         """Release the connection. Every commit is on disk already; closing the database folds the log."""

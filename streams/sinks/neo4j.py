@@ -108,7 +108,7 @@ class Neo4jGraphStore:
         try:
             for statement in cypher.NEO4J_SCHEMA:
                 self._rows(statement)
-            found = self._call(_stored_format)
+            found = self.transact(_stored_format)
         except FatalError as error:
             raise ValueError(str(error)) from error
         if found != [[cypher.FORMAT]]:
@@ -122,7 +122,7 @@ class Neo4jGraphStore:
         ids = sorted(set(document_ids))
         if not ids:
             return {}
-        found = self._call(lambda run: _heads(run, ids))
+        found = self.transact(lambda run: _heads(run, ids))
         self._seen = {document_id: found.get(document_id) for document_id in ids}
         return found
 
@@ -163,6 +163,13 @@ class Neo4jGraphStore:
         """Remove every chunk of the document and what only it supported; the head stays, without its title."""
         self._keep(document_id, "", cypher.FORGET_TITLE)
 
+    def transact(self, work: Callable[[Run], Result]) -> Result:
+        """Do work in one transaction, which is repeated where it met another."""
+        try:
+            return self._thread.submit(self._transact, work).result(self._timeout)
+        except TimeoutError:
+            raise UnavailableError(f"Neo4j did not answer in {self._timeout:g} s (AEGIS_GRAPH__TIMEOUT)") from None
+
     def close(self) -> None:
         """Release the connections."""
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -198,16 +205,10 @@ class Neo4jGraphStore:
             _hold(run, sorted(ids), seen)
             return work(run)
 
-        return self._call(guarded)
+        return self.transact(guarded)
 
     def _rows(self, statement: str, **parameters: object) -> list[list[Any]]:
-        return self._call(lambda run: run(statement, **parameters))
-
-    def _call(self, work: Callable[[Run], Result]) -> Result:
-        try:
-            return self._thread.submit(self._transact, work).result(self._timeout)
-        except TimeoutError:
-            raise UnavailableError(f"Neo4j did not answer in {self._timeout:g} s (AEGIS_GRAPH__TIMEOUT)") from None
+        return self.transact(lambda run: run(statement, **parameters))
 
     def _transact(self, work: Callable[[Run], Result]) -> Result:
         @unit_of_work(timeout=self._timeout)

@@ -1,6 +1,6 @@
 """What both vector stores write: the contents of their points, whatever the client library calls a point."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -9,7 +9,8 @@ import numpy as np
 from processors.errors import PermanentError
 from schemas.ids import chunk_id
 from schemas.records import Chunk, EmbeddedChunk, Vector
-from schemas.storage import DENSE, ChunkPayload, HeadPayload
+from schemas.storage import DENSE, LIVE, ChunkPayload, HeadPayload
+from streams.sinks.holdings import HeldChunk, text_digest
 from streams.sinks.index import Head
 
 
@@ -79,3 +80,32 @@ def stored_chunk(payload: Mapping[str, Any] | None, vectors: Any) -> StoredChunk
         metadata=chunk.parsed_metadata(),
         vector=np.asarray(vectors[DENSE], dtype=np.float32),
     )
+
+
+# What ``held_chunk`` needs of a payload.
+HELD = ("document_id", "revision", "chunk_index", "kind", "text")
+
+
+def held_chunk(payload: Mapping[str, Any] | None) -> tuple[str, HeldChunk]:
+    """A document's id, and its chunk as the stores are compared by it."""
+    document_id, revision, index, kind, text = ((payload or {})[name] for name in HELD)
+    return document_id, HeldChunk(revision, index, kind == LIVE, text_digest(text))
+
+
+def of_documents(pages: Iterable[Sequence[Mapping[str, Any] | None]]) -> Iterator[list[str]]:
+    """The documents of pages of head payloads."""
+    for page in pages:
+        yield [str((payload or {})["head_of"]) for payload in page]
+
+
+def without_head(
+    pages: Iterable[Sequence[Mapping[str, Any] | None]], heads: Callable[[Sequence[str]], Mapping[str, Head]]
+) -> Iterator[list[str]]:
+    """The documents of pages of chunk payloads that have no head, each once."""
+    known: set[str] = set()
+    for page in pages:
+        ids = sorted({str((payload or {})["document_id"]) for payload in page} - known)
+        found = heads(ids)
+        missing = [document_id for document_id in ids if document_id not in found]
+        known.update(missing)
+        yield missing

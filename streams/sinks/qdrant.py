@@ -15,6 +15,7 @@ from schemas.records import EmbeddedChunk, Revision
 from schemas.storage import (
     DENSE,
     DOCUMENT_ID,
+    HEAD,
     KEYWORDS,
     KIND,
     LIVE,
@@ -25,14 +26,19 @@ from schemas.storage import (
     SparseVector,
     collection_name,
 )
+from streams.sinks.holdings import PAGE, Holding, held_by_document
 from streams.sinks.index import Head
 from streams.sinks.points import (
+    HELD,
     StoredChunk,
     checked_vector,
     head_from_payload,
     head_payload,
+    held_chunk,
+    of_documents,
     point_id,
     stored_chunk,
+    without_head,
 )
 
 _POINTS_PER_SCROLL = 256
@@ -142,9 +148,32 @@ class QdrantVectorStore:
         with _translated():
             return self._client.count(self._collection, count_filter=waiting, exact=True).count
 
+    def document_ids(self) -> Iterator[list[str]]:
+        """Pages of the documents that have a head here, then of those that have chunks and none."""
+        heads = models.Filter(must=[_is(KIND, HEAD)])
+        yield from of_documents(self._payloads(heads, ["head_of"], limit=PAGE))
+        yield from without_head(self._payloads(_CHUNKS, [DOCUMENT_ID], limit=PAGE), self.heads)
+
+    def holdings(self, document_ids: Sequence[str]) -> dict[str, Holding]:
+        """What is held of those documents."""
+        of = models.FieldCondition(key=DOCUMENT_ID, match=models.MatchAny(any=list(document_ids)))
+        pages = self._payloads(models.Filter(must=[of]), list(HELD), limit=_POINTS_PER_SCROLL)
+        return held_by_document(self.heads(document_ids), (held_chunk(payload) for page in pages for payload in page))
+
     def close(self) -> None:
         """Release the connections."""
         self._client.close()
+
+    def _payloads(self, which: models.Filter, fields: list[str], *, limit: int) -> Iterator[list[Mapping[str, Any]]]:
+        offset: Any = None
+        while True:
+            with _translated():
+                points, offset = self._client.scroll(
+                    self._collection, scroll_filter=which, limit=limit, offset=offset, with_payload=fields
+                )
+            yield [point.payload or {} for point in points]
+            if offset is None:
+                return
 
     def _point(self, item: EmbeddedChunk, *, live: bool) -> models.PointStruct:
         indices, values = self._encode_sparse(item.chunk.contextual_text)
@@ -173,6 +202,9 @@ def _create(client: QdrantClient, name: str, *, model: str, dimension: int) -> N
 
 def _is(key: str, value: str) -> models.FieldCondition:
     return models.FieldCondition(key=key, match=models.MatchValue(value=value))
+
+
+_CHUNKS = models.Filter(must=[models.FieldCondition(key=KIND, match=models.MatchAny(any=[LIVE, STAGED]))])
 
 
 def _chunks_of(

@@ -17,7 +17,7 @@ from deploy.local.supervisor import Child, Supervisor, command_child
 from schemas.records import STAGES, StageName
 from schemas.settings import Settings
 from schemas.topics import SOURCES, group_of
-from streams.lag import LagMeter
+from streams.lag import LagMeter, unread
 from streams.offsets import client_configuration, partitions_of
 from streams.topics import create_topics
 
@@ -92,21 +92,11 @@ class Cluster:
 
     def lag(self) -> int:
         """Unread records of all stages and retry tiers; a group that never committed counts as far behind."""
-        groups = LagMeter(self.servers).measure(retries=True)
-        parts = [part for group in groups for part in group.partitions]
-        return sum(part.end if part.committed is None else part.records or 0 for part in parts)
+        return unread(LagMeter(self.servers).measure(retries=True))
 
     def wait_for_no_lag(self, *, timeout: float) -> int:
         """Wait until nothing is left to read; the lag that is left."""
-        deadline = time.monotonic() + timeout
-        quiet = 0
-        while time.monotonic() < deadline:
-            left = self.lag()
-            quiet = quiet + 1 if left == 0 else 0
-            if quiet == 3:  # a record may be between two topics
-                return 0
-            time.sleep(0.5)
-        return self.lag()
+        return LagMeter(self.servers).wait_until_read(timeout=timeout)
 
     def rewind(self) -> None:
         """Make every stage read its whole topic again. The workers have to be stopped."""
