@@ -25,6 +25,11 @@ class Stores(NamedTuple):
     vectors: VectorStore
     graph: GraphStore
 
+    @property
+    def model(self) -> str:
+        assert isinstance(self.vectors, EdgeVectorStore | QdrantVectorStore)
+        return self.vectors._model
+
     def revision(self, document_id: str) -> Revision:
         """The one that answers in the vector store."""
         live = self.vectors.heads([document_id])[document_id].live
@@ -57,7 +62,7 @@ class Stores(NamedTuple):
             end=len(text),
             content_hash="h",
         )
-        self.vectors.write({}, [EmbeddedChunk.of(chunk, vector, self.vectors._model)], live=live)
+        self.vectors.write({}, [EmbeddedChunk.of(chunk, vector, self.model)], live=live)
 
 
 def lose_a_point(stores: Stores, document_id: str) -> None:
@@ -152,6 +157,8 @@ DAMAGES = {
         _damage(add_points_of_no_document, "head-missing"),
     )
 }
+
+STRANGER = "add-points-of-no-document"
 
 
 def add_ghosts(stores: Stores) -> None:

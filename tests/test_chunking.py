@@ -10,6 +10,7 @@ import pytest
 
 from processors import build
 from processors.errors import PermanentError
+from schemas import headers as names
 from schemas.records import Chunk, Mark, StageName, StatusRecord
 from schemas.settings import Settings
 from streams.blobs import Blobs
@@ -83,6 +84,16 @@ def test_the_same_content_again_is_a_touch_only_once_both_stores_hold_it(chunker
     assert isinstance(status, StatusRecord)
     assert status.state == "unchanged"
     assert isinstance(first[0], Chunk)
+
+
+def test_a_record_that_asks_for_it_is_processed_though_nothing_changed(chunker: Chunker, view: StatusView) -> None:
+    (first,) = chunker.process([request(1, text="Same.")])
+    index(view, list(first))
+    value = b'{"document_id": "d", "text": "Same."}'
+    headers = ((names.REPROCESS, b"true"), (names.VERSION, b"1000"))
+    (outputs,) = chunker.process([decode_document(Record("aegis.documents.v1", 0, 2, 5000, b"d", value, headers))])
+    assert isinstance(outputs[0], Chunk)
+    assert outputs[0].revision == (1000, 2)
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from schemas.consistency import Difference, Summary
-from schemas.records import STAGES, State, StatusRecord
+from schemas.records import STAGES, EmbeddedChunk, State, StatusRecord
 from streams.consistency import Consistency
 from streams.sinks import graph_audit
 from streams.sinks.index import index
 from streams.status import StatusView
-from tests.damage import DAMAGES, Stores, add_ghosts, audit_of
+from tests.damage import DAMAGES, STRANGER, Stores, add_ghosts, audit_of
 from tests.graph_stores import NAMES, STORES, V1, extraction
 from tests.neo4j_server import TIMEOUT
-from tests.vector_stores import embedded, opened
+from tests.vector_stores import embedded, opened, vector_of
 
 pytestmark = pytest.mark.timeout(TIMEOUT)
 
@@ -37,14 +37,22 @@ def view() -> StatusView:
     return StatusView("nowhere:1", max_documents=1000)  # never started: it knows what it is told
 
 
-def put(stores: Stores, view: StatusView, document_id: str, *, chunks: int = 3) -> None:
-    """A document as the stages write it."""
-    extractions = [extraction(document_id, NAMES[:3], index=number, count=chunks) for number in range(chunks)]
-    texts = [one.chunk.text for one in extractions]
-    index(stores.vectors, "index-vectors", embedded(document_id, texts, V1, content_hash="h"))
-    same = [one.model_copy(update={"chunk": one.chunk.model_copy(update={"content_hash": "h"})}) for one in extractions]
-    index(stores.graph, "index-graph", same)
-    tell(view, document_id, INDEXED)
+def put(stores: Stores, view: StatusView, *document_ids: str) -> None:
+    """Documents of three chunks, as the stages write them."""
+    found = [extraction(id_, NAMES[:3], index=number, count=3) for id_ in document_ids for number in range(3)]
+    chunks = [one.chunk.model_copy(update={"content_hash": "h"}) for one in found]
+    index(
+        stores.vectors,
+        "index-vectors",
+        [EmbeddedChunk.of(chunk, vector_of(chunk.text), stores.model) for chunk in chunks],
+    )
+    index(
+        stores.graph,
+        "index-graph",
+        [one.model_copy(update={"chunk": chunk}) for one, chunk in zip(found, chunks, strict=True)],
+    )
+    for document_id in document_ids:
+        tell(view, document_id, INDEXED)
 
 
 def tell(view: StatusView, document_id: str, states: dict[str, State]) -> None:
@@ -72,9 +80,7 @@ def compared(
 
 
 def test_every_damage_is_named_and_nothing_else(stores: Stores, view: StatusView) -> None:
-    for document_id in (*DAMAGES, "sound"):
-        if document_id != "add-points-of-no-document":
-            put(stores, view, document_id)
+    put(stores, view, *(DAMAGES.keys() - {STRANGER}), "sound")
     assert compared(stores, view)[0] == []
     for document_id, damage in DAMAGES.items():
         damage.harm(stores, document_id)
@@ -91,8 +97,7 @@ def test_every_damage_is_named_and_nothing_else(stores: Stores, view: StatusView
 
 
 def test_a_sweep_removes_what_no_document_leads_to_and_nothing_else(stores: Stores, view: StatusView) -> None:
-    put(stores, view, "sound")
-    put(stores, view, "lose-a-document-node")
+    put(stores, view, "sound", "lose-a-document-node")
     before = list(stores.graph.dump())
     add_ghosts(stores)
     DAMAGES["lose-a-document-node"].harm(stores, "lose-a-document-node")
@@ -107,8 +112,7 @@ def test_pages_meet_every_document_and_chunk_once(
 ) -> None:
     monkeypatch.setattr(graph_audit, "_CHUNKS_PER_PAGE", 7)
     monkeypatch.setattr(graph_audit, "PAGE", 5)
-    for number in range(12):
-        put(stores, view, f"doc-{number}")
+    put(stores, view, *(f"doc-{number}" for number in range(12)))
     DAMAGES["lose-the-relations-of-a-chunk"].harm(stores, "doc-7")
     differences, summary = compared(stores, view)
     assert [(one.document_id, one.kind) for one in differences] == [("doc-7", "edges-differ")]
@@ -117,8 +121,7 @@ def test_pages_meet_every_document_and_chunk_once(
 
 
 def test_what_is_in_flight_is_no_difference(stores: Stores, view: StatusView) -> None:
-    put(stores, view, "sound")
-    put(stores, view, "damaged")
+    put(stores, view, "sound", "damaged")
     items = [extraction("arriving", index=number, count=3) for number in range(2)]
     index(stores.graph, "index-graph", items)
     tell(view, "arriving", {"chunk": "chunked"})
@@ -154,8 +157,8 @@ def test_a_document_that_both_stores_have_not_finished_is_incomplete(stores: Sto
 
 
 def test_the_comparison_stops_at_the_limit_and_says_so(stores: Stores, view: StatusView) -> None:
+    put(stores, view, *(f"doc-{number}" for number in range(4)))
     for number in range(4):
-        put(stores, view, f"doc-{number}")
         DAMAGES["lose-a-point"].harm(stores, f"doc-{number}")
     differences, summary = compared(stores, view, limit=2)
     assert len(differences) == 2

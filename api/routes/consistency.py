@@ -23,9 +23,9 @@ class Swept(BaseModel):
 
 
 def router(consistency: Consistency) -> APIRouter:
-    """The routes. Each reads whole stores: one at a time."""
+    """The routes. Each reads whole stores: one of each at a time."""
     routes = APIRouter(tags=["operations"])
-    slots = Slots(1, "consistency checks")
+    checks, sweeps = Slots(1, "consistency checks"), Slots(1, "sweeps")
 
     @routes.get(
         "/api/v1/consistency",
@@ -38,12 +38,12 @@ def router(consistency: Consistency) -> APIRouter:
     ) -> StreamingResponse:
         """A line per difference as it is found, with a `kind`, and summaries between them; the last one is `done`."""
         lines = (f"{line.model_dump_json(exclude_none=True)}\n" for line in consistency.check(limit=limit))
-        return _Lines(lines, slots)
+        return _Lines(lines, checks)
 
     @routes.post("/api/v1/consistency/sweep", summary="Remove orphans from the graph")
     async def sweep() -> Swept:
         """Remove nodes and edges that belong to no document: publishing one again would leave them there."""
-        with slots.one():
+        with sweeps.one():
             return Swept(removed=await to_thread.run_sync(consistency.sweep))
 
     return routes
