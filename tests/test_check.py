@@ -21,7 +21,7 @@ from streams.lag import LagMeter
 from streams.publisher import Publisher
 from tests.damage import DAMAGES, STRANGER, Stores, add_ghosts
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 TEXT = (
     "Ada Lovelace met Charles Babbage in London on a cold morning in 1843. "
