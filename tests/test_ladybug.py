@@ -18,6 +18,7 @@ from api.retrievers.graph import LadybugGraph
 from processors.errors import FatalError, PermanentError, TransientError, UnavailableError
 from schemas.ids import entity_id
 from schemas.records import Extraction, Mention
+from streams.sinks import cypher
 from streams.sinks.index import Head
 from streams.sinks.ladybug import LadybugGraphStore, open_graph
 from tests.graph_stores import NAMES, V1, V2, extraction, kinds, whole
@@ -119,7 +120,7 @@ def test_a_graph_of_another_format_is_named_and_released(tmp_path: Path) -> None
         connection.execute("MATCH (f:Format) DELETE f").close()
         connection.execute("CREATE (:Format {version: 0})").close()
     for _ in range(2):
-        with pytest.raises(PermanentError, match="expected 1"):
+        with pytest.raises(PermanentError, match=f"expected {cypher.FORMAT}"):
             open_graph(tmp_path, buffer_pool_mb=64)
 
 

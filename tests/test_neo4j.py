@@ -95,7 +95,7 @@ def test_a_graph_of_another_format_is_named(store: GraphStore) -> None:
     with driver_of_tests() as driver:
         driver.execute_query("MATCH (f:Format) SET f.version = 0", database_=DATABASE)
         try:
-            with pytest.raises(PermanentError, match=r"format \[\[0\]\], expected 1"):
+            with pytest.raises(PermanentError, match=rf"format \[\[0\]\], expected {cypher.FORMAT}"):
                 open_graph_store(settings())
         finally:
             driver.execute_query("MATCH (f:Format) SET f.version = 1", database_=DATABASE)
