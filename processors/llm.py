@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from pydantic_core import from_json
 
 from processors.errors import UnavailableError
+from processors.llm_stream import Reply
 from schemas.settings import Llm
 
 ChatProtocol = Literal["openai", "ollama"]
@@ -55,7 +56,10 @@ class ChatModel:
         self._timeout = timeout
         self._context_tokens = context_tokens
         headers = {"Authorization": f"Bearer {api_key.get_secret_value()}"} if api_key else {}
-        self._client = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+        shared: dict[str, Any] = {"base_url": url, "headers": headers, "timeout": timeout}
+        shared["verify"] = httpx.create_ssl_context()  # half a second each
+        self._client = httpx.Client(**shared)
+        self._streams = httpx.Client(**shared, limits=httpx.Limits(max_keepalive_connections=0))  # see Reply
 
     @classmethod
     def of(cls, settings: Llm) -> "ChatModel":
@@ -72,6 +76,7 @@ class ChatModel:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+        self._streams.close()
 
     def ask(self, turns: Sequence[Turn], *, schema: Schema | None = None, max_tokens: int | None = None) -> str:
         """What the model says next; not every model keeps to the JSON schema, and ``max_tokens`` may cut it short.
@@ -90,6 +95,18 @@ class ChatModel:
         except (ValueError, LookupError, TypeError) as error:
             said = content[:200].decode(errors="replace")
             raise UnavailableError(f"the language model {self.name} fails: {error}, in {said!r}") from error
+
+    def stream(self, turns: Sequence[Turn], *, max_tokens: int | None = None, timeout: float | None = None) -> Reply:
+        """What the model says next, piece by piece; ``timeout`` (seconds) is for all of it, by default the model's own.
+
+        Reading it raises what ``ask`` raises.
+        """
+        is_ollama = self._protocol == "ollama"
+        path, body = self._to_ollama(turns, None, max_tokens) if is_ollama else self._to_openai(turns, None, max_tokens)
+        seconds = self._timeout if timeout is None else timeout
+        request = self._streams.build_request("POST", path, json={**body, "stream": True}, timeout=seconds)
+        deadline = time.monotonic() + seconds
+        return Reply(self._streams, request, protocol=self._protocol, deadline=deadline, refused=self._refused)
 
     def _to_ollama(self, turns: Sequence[Turn], schema: Schema | None, tokens: int | None) -> tuple[str, Any]:
         options = _given(temperature=0, num_ctx=self._context_tokens, num_predict=tokens)
@@ -115,10 +132,12 @@ class ChatModel:
             raise UnavailableError(f"the language model {self.name} fails: {error!r}") from error
         if response.is_success:
             return bytes(content)
+        raise self._refused(response, content[:200].decode(errors="replace"))
+
+    def _refused(self, response: httpx.Response, said: str) -> UnavailableError:
         kind = RefusedError if response.status_code in _REFUSALS else UnavailableError
-        said = content[:200].decode(errors="replace")
         wait = _seconds(response.headers.get("Retry-After"))
-        raise kind(f"the language model {self.name} answers {response.status_code}: {said}", retry_after=wait)
+        return kind(f"the language model {self.name} answers {response.status_code}: {said}", retry_after=wait)
 
 
 def _given(**options: Any) -> dict[str, Any]:

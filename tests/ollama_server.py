@@ -149,6 +149,8 @@ class _Answers(BaseHTTPRequestHandler):
         if shape["type"] == "json_schema":
             Draft202012Validator.check_schema(shape["json_schema"]["schema"])
         said, cut = _within(chat(body["messages"]), body.get("max_tokens"))
+        if body.get("stream"):
+            return self.stream_as_openai(said, "length" if cut else "stop", body, odd)
         answer = {
             "id": "chatcmpl-1",
             "object": "chat.completion",
@@ -167,6 +169,22 @@ class _Answers(BaseHTTPRequestHandler):
         if odd is Odd.ERROR_INSIDE:
             return self.refuse(500, "an error was encountered while running the model")
         self.send(200, content if odd is None else content[: len(content) // 2])
+
+    def stream_as_openai(self, said: list[str], reason: str, body: dict[str, Any], odd: Odd | None) -> None:
+        def event(delta: dict[str, str], finish_reason: str | None = None) -> str:
+            choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+            chunk = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": body["model"], "choices": [choice]}
+            return f"data: {json.dumps(chunk)}\n"
+
+        lines = [event({"role": "assistant", "content": ""}), *(event({"content": piece}) for piece in said)]
+        if odd is Odd.TRICKLES:
+            return self.stream(self.endless(lines[-1]))
+        if odd is not None:
+            failed = 'data: {"error": {"message": "an error was encountered while running the model"}}\n'
+            half = lines[: len(lines) // 2]
+            rest = [failed] if odd is Odd.ERROR_INSIDE else []
+            return self.stream(iter([*half, *rest]), breaks_off=odd is Odd.BREAKS_OFF)
+        return self.stream(iter([*lines, event({}, reason), "data: [DONE]\n"]))
 
     def line(self, body: dict[str, Any], **rest: Any) -> str:
         return json.dumps({"model": body["model"], "created_at": "2026-11-21T18:00:00.000000Z", **rest})

@@ -54,6 +54,18 @@ class Evidence:
         """Cosine similarity of each sentence to a text's vector."""
         return (self.vectors @ vector).astype(np.float64)
 
+    def share_of(self, words: Words, places: Sequence[int]) -> float:
+        """The share of the words that these sentences have together."""
+        stems = frozenset[int]().union(*(self._stems[place] for place in places))
+        return sum(bool(word & stems) for word in words) / max(len(words), 1)
+
+    def relevance(self, words: Words, vector: Vector) -> float:
+        """From 0 to 2, how far anything here is about a text: the best cosine, and the best share of its words."""
+        if not self.sentences:
+            return 0.0
+        best = max(self.share_of(words, [place]) for place in range(len(self._stems)))
+        return float(self.cosines(vector).max()) + best
+
     def coverage(self, words: Words) -> Scores:
         """The share of the words that each sentence has, a rare one counting for more; 0 without words."""
         found = np.array([[bool(word & stems) for word in words] for stems in self._stems], bool)

@@ -81,26 +81,27 @@ def sentences_of(sources: Sequence[Source]) -> list[Sentence]:
     return [
         Sentence(source, start, end, source.text[start:end])
         for source in sources
-        for start, end in _spans(source.text)
+        for start, end in _quotable(source.text)
         if not any(start < last and first < end for first, last in source.suspicious)
     ]
 
 
-def _spans(text: str) -> Iterator[Span]:
-    """Sentences without the white space around them; the cells of a row stay together, and headings are none."""
-    begun: int | None = None
-    for start, end in sentences(text):
-        first = start if begun is None else begun
-        is_cell = end < len(text) and text[end - 1] in _CELL_ENDS and end - first < _MAX_SENTENCE_CHARS
-        begun = first if is_cell else None
-        if not is_cell:
-            yield from _trimmed(text, first, end)
+def joined_sentences(text: str) -> Iterator[Span]:
+    """Sentences, together the whole text; the cells of a table's row stay together."""
+    begun = 0
+    for _, end in sentences(text):
+        is_cell = end < len(text) and text[end - 1 : end] in _CELL_ENDS and end - begun < _MAX_SENTENCE_CHARS
+        if end > begun and not is_cell:
+            yield begun, end
+            begun = end
 
 
-def _trimmed(text: str, start: int, end: int) -> Iterator[Span]:
-    start += len(text[start:end]) - len(text[start:end].lstrip())
-    while heading := _HEADING.match(text, start, end):
-        start = heading.end()
-    end = min(start + len(text[start:end].rstrip()), start + _MAX_SENTENCE_CHARS)
-    if _WORD.search(text, start, end):
-        yield start, end
+def _quotable(text: str) -> Iterator[Span]:
+    """Sentences without the white space and the headings before them, if there are words in them."""
+    for start, end in joined_sentences(text):
+        first = start + len(text[start:end]) - len(text[start:end].lstrip())
+        while heading := _HEADING.match(text, first, end):
+            first = heading.end()
+        last = min(first + len(text[first:end].rstrip()), first + _MAX_SENTENCE_CHARS)
+        if _WORD.search(text, first, last):
+            yield first, last
