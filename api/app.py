@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from api import problems
+from api.answers.flow import Answers
 from api.body_limit import BodyLimit
 from api.crashes import Crashes
 from api.measured import Measured
@@ -10,6 +11,8 @@ from api.metrics import RequestMetrics
 from api.ports import Ports
 from api.request_ids import RequestIds
 from api.routes import (
+    chat,
+    completions,
     consistency,
     dead_letters,
     documents,
@@ -48,7 +51,11 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
     chunk_lag = Measured(lambda: ports.lag.seconds_behind("chunk"), max_age=_CHUNK_LAG_MAX_AGE)
     app.include_router(documents.router(ports.publisher, chunk_lag, max_lag=settings.api.max_lag_seconds))
     app.include_router(statuses.router(ports.status))
-    app.include_router(searching.router(Search(ports, rerank_candidates=settings.reranking.candidates)))
+    search = Search(ports, rerank_candidates=settings.reranking.candidates)
+    app.include_router(searching.router(search))
+    answers = Answers(ports, search, settings)
+    app.include_router(chat.router(answers))
+    app.include_router(completions.router(answers))
     app.include_router(graph.router(ports.graph))
     app.include_router(embeddings.router(ports.embeddings, settings.api))
     app.include_router(reranking.router(ports.reranker, settings.api))

@@ -17,6 +17,13 @@ SEARCH_SECONDS = Histogram(
     ["phase"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+ANSWER_SECONDS = Histogram(
+    "aegis_answer_duration_seconds",
+    "Answers by step: rewrite, search, evidence, generate, total.",
+    ["step"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30),
+)
+ANSWERS = Counter("aegis_answers", "Answers by outcome: generated, partial, extractive, unknown, cached.", ["outcome"])
 PUBLISHED = Counter("aegis_api_published_records", "Records published through the API.", ["operation"])
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from api.retrievers.graph import Graph
 from api.retrievers.hits import Retriever
+from processors.llm import Turn
 from processors.micro_batcher import Priority
 from processors.rerankers import Reranker
 from schemas.consistency import Difference, Summary
@@ -229,6 +230,27 @@ class Consistency(Protocol):
         """Remove from the graph what nothing in the documents topic leads to; the number of things removed."""
 
 
+class Reply(Protocol):
+    """Pieces of an answer as they come; reading one blocks and may raise an ``UnavailableError``."""
+
+    def __next__(self) -> str:
+        """The next piece."""
+
+    def close(self) -> None:
+        """Stop it, from any thread."""
+
+
+class Chat(Protocol):
+    """A language model."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    def stream(self, turns: Sequence[Turn], *, max_tokens: int | None = None, timeout: float | None = None) -> Reply:
+        """Ask; nothing is sent before the first piece is read."""
+
+
 @dataclass(frozen=True)
 class Ports:
     """Everything the API stands on.
@@ -251,3 +273,4 @@ class Ports:
     healths: Callable[[], Mapping[str, Mapping[str, object]]]
     consistency: Consistency
     reranker: Reranker | None = None
+    chat: Chat | None = None

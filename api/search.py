@@ -211,6 +211,10 @@ class Search:
             freshness=Freshness(lag_seconds=lag),
         )
 
+    def freshness(self) -> Freshness:
+        """How far the indexes are behind, as last measured."""
+        return Freshness(lag_seconds=_seconds(self._lag.last() or ()))
+
     def _find(self, request: SearchRequest, lag: float | None) -> _Found:
         phases = _Phases()
         dense = None if request.mode == "keyword" else self._ports.embed_query(request.query)

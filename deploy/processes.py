@@ -158,6 +158,7 @@ def _ports(
         healths=_summaries(healths),
         consistency=consistency_of(vectors.store, graphs.store, view, bootstrap_servers),
         reranker=build.build_reranker(settings),
+        chat=build.build_chat(settings),
     )
 
 

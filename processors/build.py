@@ -121,6 +121,11 @@ def build_reranker(settings: Settings) -> Reranker | None:
     return None
 
 
+def build_chat(settings: Settings) -> ChatModel | None:
+    """What answers questions; None where no language model is set."""
+    return ChatModel.of(settings.llm) if settings.llm.url and settings.llm.model else None
+
+
 def build_extractor(settings: Settings, *, observe: ExtractionObserver = UNOBSERVED_EXTRACTION) -> Pipeline:
     """Texts to mentions and relations. A model that cannot be loaded has the next best in its place.
 

@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -48,7 +48,7 @@ class Reply(Iterator[str]):
         self._socket: socket.socket | None = None
         self._closing = threading.Lock()
         self._closed = False
-        self._pieces = self._run()
+        self._pieces: Generator[str, None, None] = self._run()
 
     def __next__(self) -> str:
         """The next piece.
@@ -64,8 +64,10 @@ class Reply(Iterator[str]):
         with self._closing:
             self._closed = True
             self._break()
+        with suppress(ValueError):  # another thread is in it, and notices
+            self._pieces.close()
 
-    def _run(self) -> Iterator[str]:
+    def _run(self) -> Generator[str, None, None]:
         self._request.extensions["trace"] = self._note
         try:
             response = self._client.send(self._request, stream=True)

@@ -118,6 +118,19 @@ class Llm(_Tree):
     wait_max: float = Field(10.0, ge=0, description="Longest wait before a try; who asks for longer is given up.")
 
 
+class Answers(_Tree):
+    budget: float = Field(30.0, ge=1, le=300, description="Seconds from question to answer; beyond, 504.")
+    max_in_flight: int = Field(16, ge=1, le=1000, description="Answers under way at once; more are refused with 429.")
+    max_tokens: int = Field(800, ge=16, le=8192, description="Tokens of an answer of the language model.")
+    quotes: int = Field(3, ge=1, le=20, description="Sentences of an answer without a language model.")
+    max_sessions: int = Field(1000, ge=1, description="Conversations remembered; beyond, the longest silent goes.")
+    session_turns: int = Field(10, ge=1, le=100, description="Questions of a conversation that are remembered.")
+    session_tokens: int = Field(2000, ge=100, description="Tokens, about, of a conversation that are remembered.")
+    session_ttl: float = Field(3600.0, gt=0, description="Seconds of silence after which a conversation is forgotten.")
+    cache_entries: int = Field(1000, ge=0, description="Answers kept for questions asked again; 0 keeps none.")
+    cache_ttl: float = Field(600.0, gt=0, description="Seconds an answer is kept while no document changes.")
+
+
 class Reranking(_Tree):
     backend: Literal["none", "cross_encoder", "llm"] = Field(
         "none", description="What reads query and candidates together; cross_encoder needs a model, llm AEGIS_LLM__URL."
@@ -227,6 +240,7 @@ class Settings(BaseSettings):
     embedding: Embedding = Embedding()
     reranking: Reranking = Reranking()
     llm: Llm = Llm()
+    answers: Answers = Answers()
     extraction: Extraction = Extraction()
     vectors: Vectors = Vectors()
     graph: Graph = Graph()

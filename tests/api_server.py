@@ -14,17 +14,17 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from api.app import create_app
-from api.ports import Ports
+from api.ports import Chat, Ports
 from api.retrievers.graph import Graph
 from api.retrievers.hits import DocumentState, Hit
-from processors import filters
-from processors.embed import mapped
+from processors import build, filters
+from processors.embed import Embedder, mapped
 from processors.errors import UnavailableError
 from processors.micro_batcher import MicroBatcher, Priority
 from schemas.consistency import Difference, Summary
 from schemas.dead_letters import Backlog, DeadLetter, Filter, stage_of
 from schemas.records import STAGES, DocumentRecord, StageName, State, StatusRecord, Vector
-from schemas.settings import Api, Settings
+from schemas.settings import Answers, Api, Settings
 from schemas.status import SETTLED, DocumentStatus, Stuck
 from schemas.storage import ChunkPayload, SparseVector
 from streams.extraction_log import ExtractionLog
@@ -324,6 +324,8 @@ class Stack:
     graph: Graph = field(default_factory=lambda: Graph(lambda query, **parameters: []))
     consistency: MemoryConsistency = field(default_factory=MemoryConsistency)
     reranker: MemoryReranker | None = None
+    chat: Chat | None = None
+    model: Embedder | None = None
     embedded: list[str] = field(default_factory=list)
     http: httpx.Client = field(default_factory=httpx.Client)
     port: int = 0
@@ -331,6 +333,8 @@ class Stack:
 
     def embed_query(self, text: str) -> Vector:
         self.embedded.append(text)
+        if self.model is not None:
+            return self.model.embed_query(text)
         return np.ones(4, dtype=np.float32)
 
     def ports(self) -> Ports:
@@ -343,24 +347,30 @@ class Stack:
             stuck=self.stuck,
             retriever=self.retriever,
             graph=self.graph,
-            embeddings=self.embeddings,
+            embeddings=self.model or self.embeddings,
             embed_query=self.embed_query,
-            encode_query=lambda text: ([len(text)], [1.0]),
+            encode_query=build.build_sparse_encoder().query if self.model else lambda text: ([len(text)], [1.0]),
             healths=lambda: self.healths,
             consistency=self.consistency,
             reranker=self.reranker,
+            chat=self.chat,
         )
 
 
 @contextmanager
 def serving(
-    *, max_body_mb: int = 1, max_lag_seconds: float = 600.0, change: Callable[[Stack], None] | None = None
+    *,
+    max_body_mb: int = 1,
+    max_lag_seconds: float = 600.0,
+    answers: Answers | None = None,
+    change: Callable[[Stack], None] | None = None,
 ) -> Iterator[Stack]:
     """A stack that serves on a free port until the block ends."""
     stack = Stack()
     if change is not None:
         change(stack)
-    settings = Settings(api=Api(max_body_mb=max_body_mb, max_lag_seconds=max_lag_seconds))
+    api = Api(max_body_mb=max_body_mb, max_lag_seconds=max_lag_seconds)
+    settings = Settings(api=api, answers=answers or Answers())
     config = uvicorn.Config(
         create_app(settings, stack.ports()), port=0, log_level="warning", timeout_graceful_shutdown=2
     )

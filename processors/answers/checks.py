@@ -18,7 +18,7 @@ _FIGURE = re.compile(r"\d+(?:[.,:]\d+)*")
 
 @dataclass(frozen=True, slots=True)
 class CheckedClaim:
-    """A claim, the citations that hold, and why it is ``unsupported`` if none does (or if it quotes what is not there)."""
+    """A claim, the citations that hold, and why it is ``unsupported`` if none does."""
 
     text: str
     citations: tuple[Citation, ...]

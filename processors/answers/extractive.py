@@ -22,7 +22,7 @@ def relevance(evidence: Evidence, words: Words, vector: Vector) -> Scores:
 
 
 def quotes(evidence: Evidence, scores: Scores, *, limit: int) -> list[Sentence]:
-    """The best sentences, none of them twice in other words, as the passages are ordered and within each in its order."""
+    """The best sentences, none twice in other words, in the order of the passages and of their sentences."""
     chosen: list[int] = []
     for place in np.argsort(-scores, kind="stable").tolist():
         if len(chosen) == limit:

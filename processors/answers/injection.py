@@ -68,7 +68,7 @@ def kind_of(text: str, *, depth: int = 0) -> str | None:
     if _TAGS.search(_FLAG.sub("", text)):
         return "hidden"  # characters that only a machine reads
     if depth < _MAX_DEPTH:
-        return next((kind for part in _decoded(text) if (kind := kind_of(part, depth=depth + 1))), None)
+        return next(filter(None, (kind_of(part, depth=depth + 1) for part in _decoded(text))), None)
     return None
 
 
@@ -112,14 +112,14 @@ def _decoded(text: str) -> Iterator[str]:
     """What stands in a text in base64 or hexadecimal digits."""
     for found in _BASE64.finditer(text):
         digits = found[0].rstrip("=").translate(_URL_SAFE)
-        yield from _readable(lambda digits=digits: base64.b64decode(digits + "=" * (-len(digits) % 4)))
+        yield from _readable(base64.b64decode, digits + "=" * (-len(digits) % 4))
     for found in _HEX.finditer(text):
-        yield from _readable(lambda digits=found[0]: bytes.fromhex(digits))
+        yield from _readable(bytes.fromhex, found[0])
 
 
-def _readable(decode: Callable[[], bytes]) -> Iterator[str]:
+def _readable(decode: Callable[[str], bytes], digits: str) -> Iterator[str]:
     try:
-        text = decode().decode()
+        text = decode(digits).decode()
     except ValueError:
         return
     if text.isprintable():

@@ -1,8 +1,9 @@
+# ruff: noqa: E501 - a pattern that is cut in the middle cannot be read
 """What orders to a language model look like, by language and by form.
 
-Every pattern is matched against lower case with single spaces (``processors.answers.injection``). One of
-its hints (``_`` is a space) stands in every text that it matches: looking for them first is much faster. All gaps are bounded, so that no
-text makes a match slow.
+Every pattern is matched against lower case with single spaces (``processors.answers.injection``). One of its hints
+(``_`` is a space) stands in every text that it matches: looking for them first is much faster. All gaps are bounded, so
+that no text makes a match slow.
 """
 
 import re

@@ -51,7 +51,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """Where an answer takes something from: ``quote`` stands at ``start`` to ``end`` of the document's converted text."""
+    """Where an answer takes something from: ``quote`` is ``start`` to ``end`` of the document's converted text."""
 
     number: int
     document_id: str

@@ -1,0 +1,61 @@
+"""Time for an answer, split over its steps."""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, TypeVar
+
+from api.metrics import ANSWER_SECONDS
+
+Step = Literal["rewrite", "search", "evidence", "generate"]
+# By when, as a share of the whole, a step has to be done; the rest is for what comes after it.
+_SHARES: dict[Step, float] = {"rewrite": 0.2, "search": 0.5, "evidence": 0.65, "generate": 0.95}
+T = TypeVar("T")
+
+
+class Budget:
+    """The seconds that an answer may take, from now on, and those that its steps took."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.took: dict[Step, float] = {}
+        self._started = time.monotonic()
+
+    def deadline(self, step: Step) -> float:
+        """When the step has to be done, on ``time.monotonic``."""
+        return self._started + self.seconds * _SHARES[step]
+
+    def left(self, step: Step) -> float:
+        """Seconds until then."""
+        return max(0.0, self.deadline(step) - time.monotonic())
+
+    def total(self) -> float:
+        """Seconds since the question came."""
+        return time.monotonic() - self._started
+
+    @contextmanager
+    def timed(self, step: Step) -> Iterator[None]:
+        """Note what a step takes."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.took[step] = time.monotonic() - started
+            ANSWER_SECONDS.labels(step).observe(self.took[step])
+
+    async def run(self, step: Step, work: Coroutine[Any, Any, T]) -> T:
+        """The work's result. What is late, or wanted no more, is left to its thread: that cannot be stopped.
+
+        Raises:
+            TimeoutError: It is not there by the step's deadline.
+        """
+        with self.timed(step):
+            task = asyncio.ensure_future(work)
+            try:
+                done, _ = await asyncio.wait({task}, timeout=self.left(step))
+                if not done:
+                    raise TimeoutError(step)
+                return task.result()
+            finally:
+                task.cancel()

@@ -1,0 +1,62 @@
+"""Reading a language model's answer from the event loop, so that leaving stops the server's work."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from anyio import CapacityLimiter, to_thread
+
+from api.ports import Chat, Reply
+from processors.errors import UnavailableError
+from processors.llm import Breaker, RefusedError, Turn
+
+
+class Generation:
+    """A language model behind a breaker. ``threads`` answers at once are read."""
+
+    def __init__(self, chat: Chat, *, threads: int) -> None:
+        self.name = chat.name
+        self.breaker = Breaker()
+        self._chat = chat
+        self._threads = CapacityLimiter(threads)
+
+    async def pieces(self, turns: Sequence[Turn], *, max_tokens: int, within: float) -> AsyncGenerator[str, None]:
+        """What the model says, as it comes; leaving early closes the connection to it.
+
+        Raises:
+            TimeoutError: It is not done ``within`` seconds.
+            UnavailableError: It is not asked now, fails, or breaks off.
+        """
+        self.breaker.admit()
+        reply = self._chat.stream(turns, max_tokens=max_tokens, timeout=within + 1)  # ours ends first
+        deadline = asyncio.get_running_loop().time() + within
+        try:
+            while (piece := await self._next(reply, deadline)) is not None:
+                yield piece
+        except RefusedError:
+            raise  # this question's fault
+        except (UnavailableError, TimeoutError):
+            self.breaker.failed()
+            raise
+        finally:
+            reply.close()
+        self.breaker.succeeded()
+
+    async def whole(self, turns: Sequence[Turn], *, max_tokens: int, within: float) -> str:
+        """All that the model says. Raises as ``pieces``."""
+        said = ""
+        async with aclosing(self.pieces(turns, max_tokens=max_tokens, within=within)) as pieces:
+            async for piece in pieces:
+                said += piece
+        return said
+
+    async def _next(self, reply: Reply, deadline: float) -> str | None:
+        async with asyncio.timeout_at(deadline):
+            return await to_thread.run_sync(_next, reply, limiter=self._threads, abandon_on_cancel=True)
+
+
+def _next(reply: Reply) -> str | None:
+    try:
+        return next(reply)
+    except StopIteration:
+        return None
