@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.commands import check, demo, dlq, documents, lag, run, topics
+from deploy.commands import ask, check, demo, dlq, documents, lag, run, topics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,6 +17,7 @@ for command in (
     documents.delete,
     documents.status,
     documents.search,
+    ask.ask,
     lag.lag,
     check.check,
     check.digest,

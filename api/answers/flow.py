@@ -46,8 +46,8 @@ log = structlog.get_logger()
 
 # How far what was found has to be about the question (Evidence.relevance) to be quoted, and to be worth asking a model
 # about, which sees for itself (tests/eval_answers.py).
-_QUOTABLE = 0.75
-_WORTH_ASKING = 0.5
+QUOTABLE = 0.75
+WORTH_ASKING = 0.5
 _REWRITE_TOKENS = 128
 
 
@@ -184,7 +184,7 @@ class Answers:
 
     async def _answered(self, state: _State, material: Material) -> AsyncGenerator[Event, None]:
         about = material.evidence.relevance(material.words, material.vector)
-        if self._generation is not None and state.asked.request.generate and about >= _WORTH_ASKING:
+        if self._generation is not None and state.asked.request.generate and about >= WORTH_ASKING:
             try:
                 async with aclosing(self._generated(state, material, self._generation)) as generated:
                     async for event in generated:
@@ -199,7 +199,7 @@ class Answers:
                 if state.said:
                     state.outcome = "partial"
                     return
-        for event in self._quoted(state, material) if about >= _QUOTABLE else self._unknown(state):
+        for event in self._quoted(state, material) if about >= QUOTABLE else self._unknown(state):
             yield event
 
     async def _generated(
