@@ -1,7 +1,7 @@
 """`python -m tests.eval_answers`: how well answers quote, know what they do not know, check claims, and see attacks.
 
-Weights and thresholds were chosen on the even articles of XQuAD; reported are the odd ones. Passages are found as the API
-finds them (tests/eval_retrieval.py), without reranker and graph.
+Weights and thresholds were chosen on the even articles of XQuAD; reported are the odd ones. Passages are found as
+the API finds them (tests/eval_retrieval.py), without reranker and graph.
 """
 
 import json

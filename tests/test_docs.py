@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ from streams.chunking import decode_document
 from streams.kafka import read_all
 from streams.record import Record
 from streams.topics import create_topics
-from tests.api_server import Stack
+from tests.answer_shelf import shelved
+from tests.api_server import Stack, serving
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -246,6 +248,17 @@ def test_documents_in_the_documentation_decode() -> None:
     assert len(documents) > 4
     for document in documents:
         DocumentRecord.model_validate_json(document)
+
+
+def test_curl_examples_of_asking_are_answered() -> None:
+    examples = [block for block in blocks(ROOT / "docs/asking.md", "sh") if block.startswith("curl ")]
+    assert len(examples) == 4
+    with serving(change=shelved) as stack:
+        for example in examples:
+            address = f"http://127.0.0.1:{stack.port}"
+            words = shlex.split(example.replace("\\\n", " ").replace("http://127.0.0.1:8321", address))
+            done = subprocess.run([*words, "--fail"], capture_output=True, text=True, timeout=60, check=True)
+            assert "30 days of leave" in done.stdout or "approves leave" in done.stdout
 
 
 @pytest.mark.parametrize("snippet", blocks(ROOT / "docs/producing.md", "python"))
