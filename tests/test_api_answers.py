@@ -1,15 +1,21 @@
 """Answers over HTTP: a real server and embedding model, a language model played by a server that can misbehave."""
 
 import json
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from api.answers.budget import _SHARES
+from deploy.cli import app
+from deploy.running import Running, announce
 from processors.errors import UnavailableError
 from processors.llm import ChatModel
 from schemas.settings import Answers
@@ -231,7 +237,8 @@ def test_nothing_leaves_that_should_not(generating: tuple[Stack, OllamaServer, L
 def test_a_model_that_fails_is_made_up_for_and_the_answer_says_so(
     generating: tuple[Stack, OllamaServer, Llm], odd: Any, outcome: str
 ) -> None:
-    stack, server, _ = generating
+    stack, server, llm = generating
+    llm.answers = [f"{SAID} {SAID}"]
     server.misbehave = [odd]
     answer = ask(stack)
     assert answer["outcome"] == outcome
@@ -252,23 +259,28 @@ def test_a_model_that_is_down_is_spared_after_a_while() -> None:
         assert any("not asked" in str(entry.get("error")) for entry in stack.logs), "the breaker never opened"
 
 
-def test_a_slow_model_gives_quotations_and_a_trickling_one_504_with_what_is_known() -> None:
+def test_a_slow_model_gives_quotations_and_a_trickling_one_504_with_what_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     llm = Llm()
-    with asking(llm, budget=1.5) as (stack, server):
+    with asking(llm) as (stack, server):
         assert server is not None
-        server.misbehave = [5.0]
+        monkeypatch.setitem(_SHARES, "generate", 0.02)
+        server.misbehave = [20.0]
         assert ask(stack)["outcome"] == "extractive"
+        monkeypatch.setitem(_SHARES, "generate", 0.1)
         server.misbehave = [Odd.TRICKLES]
-        llm.answers = ["On it. " * 3]
+        llm.answers = ["Ok. Here it is."]  # "Ok. " for ever
         response = stack.http.post("/api/v1/chat/", json={"question": LEAVE})
         assert (response.status_code, response.headers["Content-Type"]) == (504, "application/problem+json")
         problem = response.json()
         assert problem["hits"][0]["document_id"] == "handbook/leave"
         assert problem["query"] == LEAVE
+        assert problem["partial_answer"].startswith("Ok. Ok. ")
         server.misbehave = [Odd.TRICKLES]
         name, streamed = events(stack)[-1]
         assert (name, streamed["status"]) == ("error", 504)
-        until(lambda: server.under_way == 0)
+        until(lambda: server.under_way <= 1)  # the slow one waits for the end of the test
 
 
 def test_a_search_that_hangs_is_504_and_a_store_that_is_down_503() -> None:
@@ -357,7 +369,7 @@ def test_an_answer_is_given_again_until_a_document_changes() -> None:
         shelf = stack.retriever
         assert isinstance(shelf, Shelf)
         first = ask(stack)
-        again = ask(stack, "how many days of leave does the employee have")
+        again = ask(stack, "how many days of leave does an employee have")
         assert (again["cached"], again["answer"], again["citations"]) == (True, first["answer"], first["citations"])
         assert again["question"] != first["question"]
         names = [name for name, _ in events(stack)]
@@ -381,3 +393,22 @@ def test_what_a_broken_model_made_is_not_given_again() -> None:
         answer = ask(stack)
         assert (answer["outcome"], answer["cached"]) == ("generated", False)
         assert ask(stack)["cached"]
+
+
+def test_the_command_reads_along_and_shows_sources(
+    quoting: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AEGIS_DATA_DIR", str(tmp_path))
+    running = Running(bootstrap_servers="", api_url=f"http://127.0.0.1:{quoting.port}", pid=os.getpid())
+    announce(tmp_path, running)
+    shown = CliRunner().invoke(app, ["ask", LEAVE, "--session", "s1"])
+    assert shown.exit_code == 0, shown.output
+    assert "“Every employee has 30 days of leave per year.” [1]" in shown.output.replace("\n", " ")
+    assert "[1] handbook/leave" in shown.output
+    assert "--session s1" in shown.output
+    printed = CliRunner().invoke(app, ["ask", "And when does it expire?", "--session", "s1", "--json"])
+    assert json.loads(printed.stdout)["query"].startswith("And when does it expire? How many days")
+    running = running.model_copy(update={"api_url": "http://127.0.0.1:1"})
+    announce(tmp_path, running)
+    failed = CliRunner().invoke(app, ["ask", LEAVE])
+    assert failed.exit_code == 1

@@ -21,7 +21,7 @@ _ARTICLES = frozenset(re.findall(r"\w+", "a an the of please der die das den dem
 class Entry:
     """An answer. ``documents``: the version of each that was read; ``changes``: the index's state before the search."""
 
-    words: frozenset[str]
+    words: tuple[str, ...]
     vector: Vector
     answer: Answer
     documents: Mapping[str, int]
@@ -45,7 +45,7 @@ class AnswerCache:
         """
         words = _words(question)
         for (of, _), entry in reversed(list(self._entries.items())):
-            if of == scope and entry.words == words and float(entry.vector @ vector) >= _SAME:
+            if of == scope and _are_one(entry, words, vector):
                 return entry if self._is_fresh(entry, changes) else None
         return None
 
@@ -75,5 +75,12 @@ class AnswerCache:
         return age <= (self._ttl if entry.changes == changes else min(self._ttl, _WHILE_CHANGING))
 
 
-def _words(question: str) -> frozenset[str]:
-    return frozenset(_WORD.findall(question.lower())) - _ARTICLES
+def _are_one(entry: Entry, words: tuple[str, ...], vector: Vector) -> bool:
+    """The same words, and in another order only with the same meaning."""
+    if entry.words == words:
+        return True
+    return sorted(entry.words) == sorted(words) and float(entry.vector @ vector) >= _SAME
+
+
+def _words(question: str) -> tuple[str, ...]:
+    return tuple(word for word in _WORD.findall(question.lower()) if word not in _ARTICLES)

@@ -320,7 +320,7 @@ class Answers:
 def _last_change(ports: Ports) -> Hashable:
     """Another value whenever the index may have changed."""
     latest = ports.status.recent(1)
-    return tuple((one.document_id, max(record.at for record in one.stages.values())) for one in latest)
+    return tuple((one.document_id, max((record.at for record in one.stages.values()), default=0.0)) for one in latest)
 
 
 def _timings(budget: Budget) -> AnswerTimings:

@@ -47,10 +47,10 @@ class ClaimReader:
         """The claims that this piece completes."""
         self._text += piece
         claims = list(_claims(self._text))
-        if claims and _OPEN_MARK.match(claims[-1].text):
-            return []  # whether a mark follows, that belongs to the claim before, is not known yet
-        self._text = claims.pop().text if claims else self._text
-        return claims
+        is_open = bool(claims) and _OPEN_MARK.match(claims[-1].text)
+        whole = len(claims) - (2 if is_open else 1)  # a mark may follow, that belongs to the claim before
+        self._text = "".join(claim.text for claim in claims[max(whole, 0) :])
+        return claims[: max(whole, 0)]
 
     def rest(self) -> list[Claim]:
         """What is left when nothing more comes."""
