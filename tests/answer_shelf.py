@@ -9,6 +9,7 @@ import numpy as np
 from api.retrievers.hits import DocumentState, Hit
 from processors import build
 from processors.embed import Embedder
+from processors.filters import Filter
 from schemas.records import Vector
 from schemas.settings import Settings
 from schemas.storage import SparseVector
@@ -45,6 +46,7 @@ class Shelf(MemoryRetriever):
 
     texts: Mapping[str, str] = field(default_factory=lambda: dict(HANDBOOK))
     live: dict[str, int] = field(default_factory=dict)
+    filters: list[Filter | None] = field(default_factory=list)
 
     def search(
         self,
@@ -53,8 +55,10 @@ class Shelf(MemoryRetriever):
         *,
         limit: int,
         document_ids: Sequence[str] | None = None,
+        filter_: Filter | None = None,
     ) -> list[Hit]:
         super().search(dense, sparse, limit=0, document_ids=document_ids)
+        self.filters.append(filter_)
         ids = [one for one in self.texts if document_ids is None or one in document_ids]
         if not ids or dense is None:
             return []
@@ -75,6 +79,7 @@ class Shelf(MemoryRetriever):
 
 def _hit(document_id: str, text: str, version: int, score: float) -> Hit:
     return Hit(
+        chunk_id=f"{document_id}/2",
         document_id=document_id,
         version=version,
         chunk_index=2,

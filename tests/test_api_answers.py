@@ -127,6 +127,10 @@ def test_a_question_that_nothing_answers_is_not_answered(quoting: Stack) -> None
 def test_search_options_are_the_searchs(quoting: Stack) -> None:
     answer = ask(quoting, search={"document_ids": ["handbook/remote"], "limit": 1})
     assert [source["document_id"] for source in answer["sources"]] == ["handbook/remote"]
+    for year in (2020, 2021):  # another filter, another answer
+        assert not ask(quoting, search={"filter": {"metadata.year": {"$gte": year}}, "mmr": 0.5})["cached"]
+    assert isinstance(quoting.retriever, Shelf)
+    assert quoting.retriever.filters[-1] is not None
 
 
 @pytest.mark.parametrize(

@@ -308,7 +308,7 @@ class Answers:
 
     def _scope(self, state: _State) -> Hashable:
         request = state.asked.request
-        return state.asked.tenant, request.search.model_dump_json(), request.generate, self.model
+        return state.asked.tenant, repr(request.search), request.generate, self.model
 
     async def _changes(self) -> Hashable:
         try:
