@@ -60,7 +60,7 @@ class Reply(Iterator[str]):
         return next(self._pieces)
 
     def close(self) -> None:
-        """Stop the answer."""
+        """Stop the answer; nothing comes after that, or what reads it is told that it broke off."""
         with self._closing:
             self._closed = True
             self._break()
