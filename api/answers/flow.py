@@ -1,9 +1,8 @@
 """A question becomes an answer: condensed, searched, read, generated or quoted, checked."""
 
 import uuid
-from collections.abc import AsyncGenerator, Hashable, Sequence
+from collections.abc import AsyncGenerator, Hashable
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import NoReturn
 
 import structlog
@@ -16,28 +15,27 @@ from api.answers.material import Material, Reader
 from api.answers.sessions import Sessions
 from api.answers.shapes import (
     Answer,
-    AnswerClaim,
     AnswerTimings,
     ChatRequest,
     CitationFound,
     Event,
-    Outcome,
     Said,
     SearchResults,
 )
-from api.answers.words import Words, words_for
+from api.answers.state import Asked, State
+from api.answers.words import words_for
 from api.measured import Measured
 from api.metrics import ANSWER_SECONDS, ANSWERS
 from api.ports import Ports
 from api.problems import Problem
-from api.search import MAX_QUERY, Search, SearchResponse
+from api.search import MAX_QUERY, Search
 from processors.answers import prompts
 from processors.answers.claims import Claim, ClaimReader
 from processors.answers.extractive import quotes, relevance
 from processors.answers.guard import Guard
 from processors.answers.injection import suspicions
 from processors.answers.prompts import NO_ANSWER, Exchange
-from processors.answers.sources import Citation, cited
+from processors.answers.sources import cited
 from processors.errors import UnavailableError
 from schemas.records import Vector
 from schemas.settings import Settings
@@ -49,52 +47,6 @@ log = structlog.get_logger()
 QUOTABLE = 0.75
 WORTH_ASKING = 0.5
 _REWRITE_TOKENS = 128
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A question as it goes through.
-
-    ``history`` is what was said before it; an empty ``session_id`` means that the client remembers for itself.
-    ``tenant`` is whose documents it is about.
-    """
-
-    request: ChatRequest
-    session_id: str
-    history: Sequence[Exchange]
-    tenant: str = ""
-
-
-@dataclass
-class _State:
-    """What is known of an answer so far."""
-
-    asked: Asked
-    budget: Budget
-    words: Words
-    query: str = ""
-    found: SearchResponse | None = None
-    said: str = ""
-    outcome: Outcome = "unknown"
-    model: str | None = None
-    claims: list[AnswerClaim] = field(default_factory=list)
-    citations: list[Citation] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    is_degraded: bool = False
-
-    def note(self, note: str) -> None:
-        if note not in self.notes:
-            self.notes.append(note)
-
-    def cite(self, text: str, citations: Sequence[Citation], unsupported: str | None = None) -> list[Event]:
-        """Note a claim; the events that tell of it."""
-        self.said += text
-        numbers = [citation.number for citation in citations]
-        self.claims.append(AnswerClaim(text=text.strip(), citations=numbers, unsupported=unsupported))
-        new = [citation for citation in citations if citation not in self.citations]
-        self.citations += new
-        said = Event("message", Said(text=text, unsupported=unsupported))
-        return [said, *(Event("citation", CitationFound(citation=citation)) for citation in new)]
 
 
 class Answers:
@@ -134,7 +86,7 @@ class Answers:
             UnavailableError: The store does not answer.
         """
         with self._slots.one():
-            state = _State(asked, Budget(self._settings.budget), words_for(asked.request.question))
+            state = State(asked, Budget(self._settings.budget), words_for(asked.request.question))
             try:
                 async with aclosing(self._steps(state)) as steps:
                     async for event in steps:
@@ -142,7 +94,7 @@ class Answers:
             except TimeoutError:
                 _late(state)
 
-    async def _steps(self, state: _State) -> AsyncGenerator[Event, None]:
+    async def _steps(self, state: State) -> AsyncGenerator[Event, None]:
         asked, budget = state.asked, state.budget
         if kinds := sorted({one.kind for one in suspicions(asked.request.question)}):
             state.note(state.words.suspicious_question.format(kinds=", ".join(kinds)))
@@ -166,7 +118,7 @@ class Answers:
         self._remember(state, vector, answer, changes)
         yield Event("final_answer", answer)
 
-    async def _standalone(self, state: _State) -> str:
+    async def _standalone(self, state: State) -> str:
         """The question so that it can be searched for without the conversation."""
         question, history = state.asked.request.question, state.asked.history
         if not history:
@@ -182,7 +134,7 @@ class Answers:
                 log.warning("not-rewritten", error=repr(error))
         return prompts.with_terms(question, history)[:MAX_QUERY]
 
-    async def _answered(self, state: _State, material: Material) -> AsyncGenerator[Event, None]:
+    async def _answered(self, state: State, material: Material) -> AsyncGenerator[Event, None]:
         about = material.evidence.relevance(material.words, material.vector)
         if self._generation is not None and state.asked.request.generate and about >= WORTH_ASKING:
             try:
@@ -202,9 +154,7 @@ class Answers:
         for event in self._quoted(state, material) if about >= QUOTABLE else self._unknown(state):
             yield event
 
-    async def _generated(
-        self, state: _State, material: Material, generation: Generation
-    ) -> AsyncGenerator[Event, None]:
+    async def _generated(self, state: State, material: Material, generation: Generation) -> AsyncGenerator[Event, None]:
         room = self._context_tokens - self._settings.max_tokens
         turns = prompts.answer_turns(state.query, material.sources, max_tokens=room)
         guard = Guard(material.sources, turns[0]["content"])
@@ -225,7 +175,7 @@ class Answers:
             state.outcome = "generated"
         state.model = generation.name
 
-    async def _checked(self, state: _State, material: Material, guard: Guard, claim: Claim) -> list[Event]:
+    async def _checked(self, state: State, material: Material, guard: Guard, claim: Claim) -> list[Event]:
         """A claim as it may leave, with the citations that hold."""
         if NO_ANSWER in claim.text:
             return []
@@ -239,7 +189,7 @@ class Answers:
         state.model = self.model
         return state.cite(claim.text, checked.citations, checked.unsupported)
 
-    def _quoted(self, state: _State, material: Material) -> list[Event]:
+    def _quoted(self, state: State, material: Material) -> list[Event]:
         scores = relevance(material.evidence, material.words, material.vector)
         chosen = quotes(material.evidence, scores, limit=self._settings.quotes)
         state.outcome = "extractive"
@@ -250,12 +200,12 @@ class Answers:
             events += state.cite(f"\n- “{quote}” [{sentence.source.number}]", [cited(sentence)])
         return events
 
-    def _unknown(self, state: _State) -> list[Event]:
+    def _unknown(self, state: State) -> list[Event]:
         state.outcome = "unknown"
         state.said = state.words.unknown
         return [Event("message", Said(text=state.said))]
 
-    def _final(self, state: _State, material: Material) -> Answer:
+    def _final(self, state: State, material: Material) -> Answer:
         if any(source.suspicious for source in material.shown):
             state.note(state.words.suspicious_source)
         return Answer(
@@ -273,7 +223,7 @@ class Answers:
             freshness=self._search.freshness(),
         )
 
-    def _again(self, state: _State, entry: Entry) -> list[Event]:
+    def _again(self, state: State, entry: Entry) -> list[Event]:
         """An answer given before, as if it were given now."""
         answer = entry.answer.model_copy(
             update={
@@ -290,14 +240,14 @@ class Answers:
         citations = [Event("citation", CitationFound(citation=citation)) for citation in answer.citations]
         return [Event("message", Said(text=answer.answer)), *citations, Event("final_answer", answer)]
 
-    def _remember(self, state: _State, vector: Vector, answer: Answer, changes: Hashable) -> None:
+    def _remember(self, state: State, vector: Vector, answer: Answer, changes: Hashable) -> None:
         self._sessions.add(state.asked.tenant, answer.session_id, Exchange(state.query, answer.answer))
         _count(answer.outcome, state.budget)
         if state.asked.request.cache and not state.is_degraded and answer.outcome != "partial":
             documents = {source.document_id: source.version for source in answer.sources}
             self._cache.add(self._scope(state), state.query, vector, answer, documents=documents, changes=changes)
 
-    async def _cached(self, state: _State, vector: Vector, changes: Hashable) -> Entry | None:
+    async def _cached(self, state: State, vector: Vector, changes: Hashable) -> Entry | None:
         if not state.asked.request.cache:
             return None
         entry = self._cache.find(self._scope(state), state.query, vector, changes)
@@ -306,7 +256,7 @@ class Answers:
         self._cache.drop(entry)
         return None
 
-    def _scope(self, state: _State) -> Hashable:
+    def _scope(self, state: State) -> Hashable:
         request = state.asked.request
         return state.asked.tenant, repr(request.search), request.generate, self.model
 
@@ -333,7 +283,7 @@ def _count(outcome: str, budget: Budget) -> None:
     ANSWER_SECONDS.labels("total").observe(budget.total())
 
 
-def _late(state: _State) -> NoReturn:
+def _late(state: State) -> NoReturn:
     raise Problem(
         504,
         "not-in-time",

@@ -11,8 +11,9 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, TypeAdapter
 from starlette.requests import ClientDisconnect
 
-from api.answers.flow import Answers, Asked
+from api.answers.flow import Answers
 from api.answers.shapes import Answer, ChatRequest
+from api.answers.state import Asked
 from api.problems import Problem, problem_response
 from processors.errors import OverloadedError, UnavailableError
 

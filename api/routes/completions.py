@@ -13,8 +13,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from api.answers.flow import Answers, Asked
+from api.answers.flow import Answers
 from api.answers.shapes import MAX_QUESTION, Answer, ChatRequest, Retrieval, Said
+from api.answers.state import Asked
 from api.problems import Problem, problem_response
 from api.routes.chat import STREAM_HEADERS, as_problem, whole
 from processors.answers.prompts import Exchange
