@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 AEGIS_DATA ?= ../shared/data
 export AEGIS_DATA
 
-.PHONY: install full format check test integration fault soak-history up demo docs bench-pipeline bench-processors bench-extraction eval-extraction soak-processors train-ner train-relations lock clean
+.PHONY: install full format check test integration fault soak-history up demo docs bench-pipeline bench-processors bench-extraction eval-extraction eval soak-processors train-ner train-relations lock clean
 
 # What a user runs needs the runtime lock only; developers get the tools on top.
 $(VENV)/.runtime: requirements.lock pyproject.toml requirements-uv.lock
@@ -70,6 +70,10 @@ bench-extraction: install
 
 eval-extraction: install
 	$(BIN)/python -m tests.eval_extraction --report build/eval-extraction.json
+
+# Ingests 20,000 chunks the first time: an hour on two cores.
+eval: install
+	$(BIN)/python -m tests.eval_search --folder build/eval --report build/eval/report
 
 soak-processors: install
 	$(BIN)/python -m tests.bench_processors --soak 20

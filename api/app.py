@@ -51,7 +51,7 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
     chunk_lag = Measured(lambda: ports.lag.seconds_behind("chunk"), max_age=_CHUNK_LAG_MAX_AGE)
     app.include_router(documents.router(ports.publisher, chunk_lag, max_lag=settings.api.max_lag_seconds))
     app.include_router(statuses.router(ports.status))
-    search = Search(ports, rerank_candidates=settings.reranking.candidates)
+    search = Search(ports, rerank_candidates=settings.reranking.candidates, graph_timeout=settings.graph.search_timeout)
     app.include_router(searching.router(search))
     answers = Answers(ports, search, settings)
     app.include_router(chat.router(answers))

@@ -24,6 +24,7 @@ ANSWER_SECONDS = Histogram(
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30),
 )
 ANSWERS = Counter("aegis_answers", "Answers by outcome: generated, partial, extractive, unknown, cached.", ["outcome"])
+DEGRADED = Counter("aegis_search_degraded", "Searches answered without a part that did not answer in time.", ["part"])
 PUBLISHED = Counter("aegis_api_published_records", "Records published through the API.", ["operation"])
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -13,15 +13,17 @@ from api.absence import Absence, Asked, absence
 from api.admission import Slots
 from api.arranging import as_fused, diversified, grouped, marked, reranked
 from api.measured import Measured
-from api.metrics import SEARCH_SECONDS
+from api.metrics import DEGRADED, SEARCH_SECONDS
 from api.ports import GroupLag, Ports
 from api.problems import Problem
 from api.progress import look, wait_until_searchable
-from api.retrievers.hits import CANDIDATES, Hit
-from processors.errors import UnavailableError
+from api.retrievers.hits import CANDIDATES, Hit, hits_along
+from api.retrievers.walk import Walk
+from processors.errors import PipelineError, UnavailableError
 from processors.filters import Filter, parse
 from processors.rerankers import Reranker
 from schemas.records import DocumentId, StageName
+from schemas.storage import GRAPH
 
 log = structlog.get_logger()
 
@@ -32,6 +34,10 @@ _MAX_IN_FLIGHT = 128
 _MAX_WAITING = 128
 _LAG_MAX_AGE = 5.0
 _MAX_WINDOW = 1000
+_WITH_GRAPH = frozenset({"auto", "graph"})
+
+Part = Literal["graph"]
+"""A part of search that it can do without."""
 
 _FilterField = Annotated[
     Filter,
@@ -49,7 +55,10 @@ class SearchRequest(BaseModel):
 
     query: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_QUERY)]
     limit: int = Field(10, ge=1, le=100)
-    mode: Literal["hybrid", "vector", "keyword"] = Field("hybrid", description="Vectors, BM25, or both fused.")
+    mode: Literal["auto", "hybrid", "vector", "keyword", "graph"] = Field(
+        "auto",
+        description="Vectors, BM25, or both fused (hybrid); what the graph leads to (graph); or hybrid and the graph.",
+    )
     rerank: bool = Field(True, description="Let the reranker order the best hits, where one is set.")
     document_ids: list[DocumentId] | None = Field(
         None, min_length=1, max_length=1000, description="Search only in these documents."
@@ -108,6 +117,7 @@ class Timings(BaseModel):
 
     embed_ms: float
     retrieve_ms: float
+    graph_ms: float
     rerank_ms: float
     arrange_ms: float
 
@@ -130,13 +140,15 @@ class SearchResponse(BaseModel):
     """The hits, best first. ``took_ms`` includes waiting for a thread, and for ``wait_for``.
 
     ``reranked`` is false as well where the reranker failed: then the search's own order stands. ``next_offset`` is null
-    where the ranking ends.
+    where the ranking ends. ``degraded`` names what was asked and did not answer in time (``graph``): then the hits are
+    those of vectors and BM25.
     """
 
     query: str
     hits: list[RankedHit]
     next_offset: int | None
     reranked: bool
+    degraded: list[Part]
     stages: list[StageReport] | None = Field(None, description="With `explain`.")
     document: Absence | None = Field(None, description="With `explain_document`.")
     took_ms: float
@@ -148,6 +160,7 @@ class _Found(NamedTuple):
     hits: list[Hit]
     more: bool
     reranked: bool
+    degraded: list[Part]
     timings: Timings
     stages: list[StageReport]
     document: Absence | None
@@ -177,8 +190,9 @@ class _Phases:
 class Search:
     """Answers search requests. More than ``_MAX_IN_FLIGHT`` at once are refused with 429."""
 
-    def __init__(self, ports: Ports, *, rerank_candidates: int) -> None:
+    def __init__(self, ports: Ports, *, rerank_candidates: int, graph_timeout: float) -> None:
         self._ports = ports
+        self._walk = Walk(ports.graph, timeout=graph_timeout)
         self._rerank_candidates = rerank_candidates
         self._threads = CapacityLimiter(_THREADS)
         self._searching = Slots(_MAX_IN_FLIGHT, "searches")
@@ -204,6 +218,7 @@ class Search:
             hits=[_ranked(hit, rank) for rank, hit in enumerate(found.hits, start=request.offset + 1)],
             next_offset=request.offset + len(found.hits) if found.more else None,
             reranked=found.reranked,
+            degraded=found.degraded,
             stages=found.stages if request.explain else None,
             document=found.document,
             took_ms=_milliseconds(time.perf_counter() - started),
@@ -227,6 +242,9 @@ class Search:
         )
         hits = as_fused(hits) if request.explain else hits
         phases.done("retrieve", hits, scores=("dense", "bm25", "fused"))
+        along = self._along_graph(request, hits) if request.mode in _WITH_GRAPH else hits
+        hits = hits if along is None else along[:limit]
+        phases.done("graph", hits, scores=(GRAPH,))
         scores = _rerank_scores(reranker, request.query, hits[: self._rerank_candidates]) if reranker else None
         if scores is not None:
             hits = reranked(hits, scores)
@@ -251,10 +269,26 @@ class Search:
             hits=page,
             more=request.offset + len(page) < len(hits),
             reranked=scores is not None,
+            degraded=["graph"] if along is None else [],
             timings=phases.timings(),
             stages=phases.reports,
             document=document,
         )
+
+    def _along_graph(self, request: SearchRequest, hits: list[Hit]) -> list[Hit] | None:
+        """The hits with what the graph leads to, or that alone; None where the graph does not answer in time."""
+        try:
+            steps = self._walk.steps(request.query, hits)
+        except PipelineError as error:
+            log.warning("graph-left-out", error=str(error))
+            DEGRADED.labels("graph").inc()
+            return None
+        ids = {step.chunk_id for step in steps}.difference(hit.chunk_id for hit in hits)
+        reached = self._ports.retriever.chunks(sorted(ids), filter_=request.filter) if ids else {}
+        if request.document_ids is not None:
+            reached = {id_: chunk for id_, chunk in reached.items() if chunk.document_id in request.document_ids}
+        hits = hits_along(steps, hits, reached) if steps else hits
+        return hits if request.mode == "auto" else [hit for hit in hits if GRAPH in hit.ranks]
 
     def _arranged(self, hits: list[Hit], request: SearchRequest) -> list[Hit]:
         hits = marked(hits, "rerank") if request.explain else hits

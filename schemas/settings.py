@@ -175,6 +175,9 @@ class Graph(_Tree):
     password: SecretStr | None = Field(None, description="Without it, the server must ask for none.")
     database: str = Field("neo4j", description="The server's database, for this graph alone.")
     timeout: float = Field(30.0, gt=0, description="Seconds one call to the server may take.")
+    search_timeout: float = Field(
+        0.3, gt=0, le=10, description="Seconds a search waits for the graph; then it answers without."
+    )
     buffer_pool_mb: int = Field(256, ge=128, description="Page cache of the embedded graph database.")
 
 

@@ -16,6 +16,7 @@ from schemas.records import Chunk, Revision
 
 DENSE = "dense"
 SPARSE = "bm25"
+GRAPH = "graph"  # no vector: what search calls its way through the graph
 
 DOCUMENT_ID = "document_id"
 REVISION = "revision"

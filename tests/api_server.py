@@ -363,6 +363,7 @@ def serving(
     max_body_mb: int = 1,
     max_lag_seconds: float = 600.0,
     answers: Answers | None = None,
+    graph_timeout: float = 10.0,
     change: Callable[[Stack], None] | None = None,
 ) -> Iterator[Stack]:
     """A stack that serves on a free port until the block ends."""
@@ -370,7 +371,7 @@ def serving(
     if change is not None:
         change(stack)
     api = Api(max_body_mb=max_body_mb, max_lag_seconds=max_lag_seconds)
-    settings = Settings(api=api, answers=answers or Answers())
+    settings = Settings(api=api, answers=answers or Answers(), graph={"search_timeout": graph_timeout})
     config = uvicorn.Config(
         create_app(settings, stack.ports()), port=0, log_level="warning", timeout_graceful_shutdown=2
     )

@@ -98,9 +98,9 @@ class Collection:
 
 def collection(data_set: DataSet, embed: Embed) -> Collection:
     folder = DATA / data_set.folder
-    passages = {entry["_id"]: _contextual(entry) for entry in _lines(folder / "corpus.jsonl")}
-    relevant = _relevant(data_set)
-    texts = {entry["_id"]: entry["text"] for entry in _lines(folder / "queries.jsonl") if entry["_id"] in relevant}
+    passages = {entry["_id"]: _contextual(entry) for entry in entries(folder / "corpus.jsonl")}
+    relevant = judged(data_set)
+    texts = {entry["_id"]: entry["text"] for entry in entries(folder / "queries.jsonl") if entry["_id"] in relevant}
     cosines = embed(list(texts.values())) @ embed(list(passages.values())).T
     bm25 = bm25_scores(list(texts.values()), list(passages.values()))
     ids = np.array(list(passages))
@@ -120,7 +120,7 @@ def _contextual(entry: Mapping[str, str]) -> str:
     return f"{entry['title'][:160]}\n{entry['text']}" if entry.get("title") else entry["text"]
 
 
-def _relevant(data_set: DataSet) -> dict[str, set[str]]:
+def judged(data_set: DataSet) -> dict[str, set[str]]:
     relevant: defaultdict[str, set[str]] = defaultdict(set)
     path = DATA / data_set.folder / "qrels" / f"{data_set.split}.tsv"
     for line in path.read_text(encoding="utf-8").splitlines()[1:]:
@@ -130,7 +130,7 @@ def _relevant(data_set: DataSet) -> dict[str, set[str]]:
     return relevant
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def entries(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
 

@@ -225,6 +225,40 @@ def test_the_command_line_speaks_json(running: Running, tmp_path: Path) -> None:
     assert set(lag) == {"aegis-chunk", "aegis-embed", "aegis-extract", "aegis-index-vectors", "aegis-index-graph"}
 
 
+def test_a_search_follows_a_name_from_one_document_to_another(running: Running) -> None:
+    texts = {
+        "play": "The Glass Orchard is a stage play written by Ottilie Brandmayer.",
+        "author": "Ottilie Brandmayer grew up in Klagenfurt as a daughter of two pharmacists.",
+        **{f"town/{number}": f"The daughter of a baker grew up in town number {number}." for number in range(12)},
+    }
+    for name, text in texts.items():
+        running.publisher.publish(DocumentRecord(document_id=f"bridge/{name}", text=text))
+    running.publisher.flush()
+    for name in texts:
+        running.wait(f"bridge/{name}")
+    query = "Where did the author of The Glass Orchard grow up?"
+    hits = {hit["document_id"]: hit for hit in running.search(query, limit=2, mode="auto")}
+    assert set(hits) == {"bridge/play", "bridge/author"}
+    assert "graph" in hits["bridge/author"]["ranks"]
+    kept = running.search(query, mode="graph", document_ids=["bridge/play", "bridge/town/1"])
+    assert "bridge/author" not in {hit["document_id"] for hit in kept}
+
+
+def test_what_is_indexed_is_found_as_well_while_others_are_ingested_as_afterwards(running: Running) -> None:
+    villages = [
+        f"{first}{last}" for first in ("Brim", "Cor", "Dun", "Fell", "Gren") for last in ("ock", "ave", "ulm", "ish")
+    ]
+    questions = {f"village/{name}": f"Who keeps the bees of {name}?" for name in villages}
+    for number, name in enumerate(villages):
+        text = f"The bees of {name} are kept by beekeeper number {number}."
+        running.publisher.publish(DocumentRecord(document_id=f"village/{name}", text=text))
+    running.publisher.flush()
+    for document_id, question in questions.items():
+        running.wait(document_id)
+        assert running.search(question)[0]["document_id"] == document_id
+    assert [running.search(question)[0]["document_id"] for question in questions.values()] == list(questions)
+
+
 def test_a_killed_node_comes_back_with_everything(running: Running) -> None:
     running.publisher.publish(DocumentRecord(document_id="survivor", text="Lichens survive in open space."))
     running.publisher.flush()

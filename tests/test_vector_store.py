@@ -15,11 +15,13 @@ import pytest
 from qdrant_client import QdrantClient
 
 from api.retrievers.edge import EdgeRetriever
-from api.retrievers.hits import DocumentState, Hit, Retriever
+from api.retrievers.hits import DocumentState, Hit, Retriever, hits_along
+from processors.bridges import GRAPH_WEIGHT, Step
 from processors.errors import PermanentError, UnavailableError
 from processors.fuse import BM25_WEIGHT
+from schemas.ids import chunk_id
 from schemas.records import EmbeddedChunk, Revision
-from schemas.storage import DENSE, SPARSE
+from schemas.storage import DENSE, GRAPH, SPARSE
 from streams.sinks.edge import EdgeVectorStore, open_shard
 from streams.sinks.index import Head
 from streams.sinks.qdrant import open_collection
@@ -169,6 +171,21 @@ def test_a_search_can_be_kept_to_some_documents(sides: Sides) -> None:
     assert {hit.document_id for hit in ask(sides.retriever, "kafka", document_ids=["a", "c", "absent"])} == {"a", "c"}
     assert ask(sides.retriever, "kafka", document_ids=[]) == []
     assert len(ask(sides.retriever, "kafka", limit=2)) == 2
+
+
+def test_chunks_that_the_graph_reached_join_the_hits(sides: Sides) -> None:
+    for name in "abc":
+        sides.sink.write({}, embedded(name, [f"kafka {name}"], OLD), live=True)
+    sides.sink.write({}, embedded("staged", ["kafka staged"], OLD), live=False)
+    named = [chunk_id(name, OLD, 0) for name in ("a", "b", "staged", "absent")]
+    kept = sides.retriever.chunks(named[::3])
+    hits = [hit for hit in ask(sides.retriever, "kafka b") if hit.document_id != "a"]
+    steps = [Step(named[0], "kafka", 1.0), Step(named[3], "kafka", 1.0)]
+    first, second, third = hits_along(steps, hits, kept)
+    assert [first.document_id, second.document_id, third.document_id] == ["b", "a", "c"]
+    assert (first.ranks, second.ranks) == ({DENSE: 1, SPARSE: 1}, {GRAPH: 1})
+    assert second.score == third.score + GRAPH_WEIGHT
+    assert (third, hits_along(steps, [], {})) == (hits[1], [])
 
 
 def test_a_dump_has_every_live_chunk_once(sides: Sides) -> None:

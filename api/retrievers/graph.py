@@ -6,12 +6,13 @@ one among equals: it follows from what is in the graph, whatever came first.
 
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ladybug
 
+from processors.bridges import MAX_PLACES
 from processors.errors import TransientError
 
 Rows = Callable[..., list[list[Any]]]
@@ -44,6 +45,10 @@ RETURN s.id AS source, t.id AS target, r.type AS type, count(*) AS weight, max(r
        min(r.evidence) AS evidence, collect(r.chunk_id) AS chunk_ids
 ORDER BY type, target
 """
+EXISTING = "UNWIND $ids AS id MATCH (e:Entity {id: id}) RETURN e.id"
+NAMES_IN = "MATCH (c:Chunk {id: $id})<-[:MENTIONED_IN]-(e:Entity) WHERE e.type <> 'DATE' RETURN e.id, e.name"
+# With a parameter as limit, ladybug takes 0.5 ms instead of 0.1.
+PLACES = f"MATCH (e:Entity {{id: $id}})-[:MENTIONED_IN]->(c:Chunk) WHERE c.live RETURN c.id LIMIT {MAX_PLACES + 1}"
 COUNTS = {
     "documents": "MATCH (c:Chunk) WHERE c.live RETURN count(DISTINCT c.document_id)",
     "chunks": "MATCH (c:Chunk) WHERE c.live RETURN count(*)",
@@ -142,6 +147,19 @@ class Graph:
         ids = sorted(mentioned)
         rows = [row for id_ in ids for row in self._rows(RELATIONS_OF_CHUNKS, id=id_, chunk_ids=chunk_ids)]
         return self._subgraph(ids, rows)
+
+    def existing(self, ids: Sequence[str]) -> list[str]:
+        """Those of the entities that the graph holds."""
+        return [str(row[0]) for row in self._rows(EXISTING, ids=list(ids))] if ids else []
+
+    def names_in(self, chunk_id: str) -> dict[str, str]:
+        """The entities that a chunk mentions, dates apart: their names by id."""
+        return {str(id_): name for id_, name in self._rows(NAMES_IN, id=chunk_id)}
+
+    def places(self, entity_ids: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+        """Each entity with ids of live chunks that mention it: all of them if they are ``MAX_PLACES`` or fewer."""
+        for id_ in entity_ids:  # to ladybug, five hops from unwound ids take 50 ms
+            yield id_, [str(row[0]) for row in self._rows(PLACES, id=id_)]
 
     def counts(self) -> Mapping[str, int]:
         """Live documents and chunks; entities, mentions and relations as held (with revisions not yet live)."""

@@ -1,14 +1,15 @@
 """What a search of the vector store returns, whichever store it is, and how rankings become hits."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
+from processors.bridges import GRAPH_WEIGHT, Step, evidence
 from processors.filters import Filter, matches
 from processors.fuse import fuse
 from schemas.fields import fields_of
 from schemas.records import Revision, Vector
-from schemas.storage import LIVE, ChunkPayload, HeadPayload, SparseVector
+from schemas.storage import GRAPH, LIVE, ChunkPayload, HeadPayload, SparseVector
 
 CANDIDATES = 50
 _DEEPER = 4
@@ -17,7 +18,7 @@ _SCORE_DIGITS = 6  # below that, two engines' floats differ
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk that answers a query. ``ranks`` (from 1) and ``scores`` say why: by search, ``dense`` and ``bm25``.
+    """A chunk that answers a query. ``ranks`` (from 1) and ``scores`` say why: by ``dense``, ``bm25``, ``graph``.
 
     ``chunk_id`` is the same in both stores.
     """
@@ -156,6 +157,36 @@ def hits_from_rankings(rankings: Mapping[str, Sequence[Candidate]], *, limit: in
         _hit(score, {name: found[chunk] for name, found in places.items() if chunk in found})
         for chunk, score in fused[:limit]
     ]
+
+
+def hits_along(steps: Sequence[Step], hits: Sequence[Hit], reached: Mapping[str, ChunkPayload]) -> list[Hit]:
+    """Hits of the searches, best first, and what only the graph's steps reached, in order of both together.
+
+    What no search found counts as the last hit, so that without a step to them hits keep their order. The first one
+    counts as much as any can: a question that one passage answers must not lose it to what that passage leads to.
+    """
+    versions = {hit.document_id: hit.version for hit in hits}
+    last = hits[-1].score if hits else 0.0
+    others = {
+        id_: _hit(last, {GRAPH: (0, Candidate(id_, 0.0, payload))})
+        for id_, payload in reached.items()
+        if versions.get(payload.document_id, payload.version) == payload.version
+    }
+    together = others | {hit.chunk_id: hit for hit in hits}
+    worth = evidence(steps, {id_: (hit.title, hit.text) for id_, hit in together.items()})
+    counted = worth | {hit.chunk_id: 1.0 for hit in hits[:1]}
+    order = sorted(worth, key=lambda id_: (-worth[id_], id_))
+    ranks = {id_: {GRAPH: rank} for rank, id_ in enumerate(order, start=1)}
+    joined = [
+        replace(
+            hit,
+            score=hit.score + GRAPH_WEIGHT * counted.get(id_, 0.0),
+            ranks={**hit.ranks, **ranks.get(id_, {})},
+            scores={**hit.scores, **({GRAPH: worth[id_]} if id_ in worth else {})},
+        )
+        for id_, hit in together.items()
+    ]
+    return sorted(joined, key=lambda hit: (-hit.score, hit.chunk_id))
 
 
 def document_state(payload: Mapping[str, Any] | None) -> DocumentState:

@@ -11,7 +11,7 @@ def router(search: Search) -> APIRouter:
 
     @routes.post("/api/v1/search", summary="Search")
     async def search_chunks(request: SearchRequest) -> SearchResponse:
-        """The chunks that answer a query best, by vectors, BM25 or both."""
+        """The chunks that answer a query best, by vectors, BM25 and the graph."""
         return await search.search(request)
 
     return routes

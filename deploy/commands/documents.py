@@ -97,7 +97,7 @@ def status(
 def search(
     query: str,
     limit: Annotated[int, typer.Option(min=1, max=100)] = 5,
-    mode: Annotated[str, typer.Option(help="hybrid, vector or keyword.")] = "hybrid",
+    mode: Annotated[str, typer.Option(help="auto, hybrid, vector, keyword or graph.")] = "auto",
     filter_: Annotated[
         str | None, typer.Option("--filter", help='JSON, such as \'{"metadata.year": {"$gte": 2020}}\'.')
     ] = None,
