@@ -29,7 +29,7 @@ class Library:
     stack: Stack = field(default_factory=Stack)
 
     def search(self, query: str = "leave 3", **options: Any) -> SearchResponse:
-        search = Search(self.ports, rerank_candidates=20)
+        search = Search(self.ports, rerank_candidates=20, graph_timeout=10.0)
         return asyncio.run(search.search(SearchRequest(query=query, **options)))
 
 
@@ -108,9 +108,9 @@ def test_diversity_weighs_against_relevance(library: Library) -> None:
 def test_every_stage_is_explained(library: Library) -> None:
     library.ports = replace(library.ports, reranker=MemoryReranker())
     answer = library.search(limit=3, mmr=0.9, explain=True)
-    assert [stage.stage for stage in answer.stages or ()] == ["embed", "retrieve", "rerank", "arrange"]
+    assert [stage.stage for stage in answer.stages or ()] == ["embed", "retrieve", "graph", "rerank", "arrange"]
     candidates = [stage.candidates for stage in answer.stages or ()]
-    assert (candidates[1]["fused"], candidates[2]["rerank"], candidates[3]["mmr"]) == (50, 20, 20)
+    assert (candidates[1]["fused"], candidates[3]["rerank"], candidates[4]["mmr"]) == (50, 20, 20)
     assert all(stage.ms >= 0 for stage in answer.stages or ())
     for hit in answer.hits:
         assert (
