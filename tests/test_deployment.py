@@ -19,7 +19,7 @@ from tests.programs import go_program
 DEPLOY = Path(next(iter(deploy.__path__)))
 CHART = DEPLOY / "helm" / "aegis-streams"
 HELM = "helm.sh/helm/v3/cmd/helm@v3.19.2"
-KUBERNETES = "1.31"
+KUBERNETES = "1.31"  # a helm that go built believes in 1.20
 VALUES = [[], ["values-staging.yaml"], ["values-production.yaml"], ["values-production.yaml", "values-gpu.yaml"]]
 _OURS = re.compile(r"\bAEGIS_[A-Z0-9_]+")
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(1800)  # the first test here may build helm
 def _helm(*arguments: object, values: list[str] | None = None) -> subprocess.CompletedProcess[str]:
     files = [part for name in values or [] for part in ("--values", str(CHART / name))]
     return subprocess.run(
-        [go_program("helm", HELM), *map(str, arguments), str(CHART), *files],
+        [go_program("helm", HELM), *map(str, arguments), str(CHART), "--kube-version", f"{KUBERNETES}.0", *files],
         capture_output=True,
         text=True,
         check=False,
