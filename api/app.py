@@ -26,6 +26,7 @@ from api.routes import (
     statuses,
 )
 from api.search import Search
+from api.tracing import TELEMETRY
 from schemas.settings import Settings
 
 _PROBLEM = {"description": "A problem (RFC 9457).", "content": {problems.MEDIA_TYPE: {"schema": problems.SCHEMA}}}
@@ -40,6 +41,7 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
         description="Publish documents, follow them into the index, search them.",
         docs_url=None,  # these pages load scripts from elsewhere
         redoc_url=None,
+        telemetry=TELEMETRY,
         responses={"default": _PROBLEM},
     )
     problems.install(app)

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from functools import partial
 
 import structlog
 from anyio import CapacityLimiter, to_thread
@@ -40,7 +42,7 @@ class Outbox:
         if len(self._waiting) >= _MAX_WAITING:
             raise UnavailableError(f"{_MAX_WAITING} documents wait to be published", retry_after=_RETRY_AFTER)
         outcome: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
-        self._waiting.append((publish, outcome))
+        self._waiting.append((partial(copy_context().run, publish), outcome))
         async with self._turn:
             if not outcome.done():
                 await self._send_waiting()

@@ -19,6 +19,7 @@ from api.problems import Problem
 from api.progress import look, wait_until_searchable
 from api.retrievers.hits import CANDIDATES, Hit, hits_along
 from api.retrievers.walk import Walk
+from api.tracing import record_phase
 from processors.errors import PipelineError, UnavailableError
 from processors.filters import Filter, parse
 from processors.rerankers import Reranker
@@ -171,6 +172,7 @@ class _Phases:
 
     def __init__(self) -> None:
         self._started = self._last = time.perf_counter()
+        self._began_ns = time.time_ns()
         self._ms: dict[str, float] = {}
         self.reports: list[StageReport] = []
 
@@ -180,6 +182,7 @@ class _Phases:
         self._ms[f"{phase}_ms"] = ms = _milliseconds(now - self._last)
         candidates = {score: sum(score in hit.scores for hit in hits) for score in scores}
         self.reports.append(StageReport(stage=phase, ms=ms, candidates=candidates))
+        self._began_ns = record_phase(phase, self._began_ns, candidates)
         self._last = time.perf_counter()
 
     def timings(self) -> Timings:

@@ -4,6 +4,7 @@ import logging
 import sys
 
 import structlog
+from opentelemetry import trace
 
 from schemas.settings import Settings
 
@@ -14,6 +15,7 @@ def configure_logs(settings: Settings) -> None:
     renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso"),
     ]
@@ -28,3 +30,12 @@ def configure_logs(settings: Settings) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[to_standard_error], force=True)
     # Faust's monitor warns of every stream that has been idle for a while.
     logging.getLogger("faust.transport.drivers.aiokafka").setLevel(logging.ERROR)
+
+
+def _add_trace(logger: object, method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Where there is a trace, so that its lines are found from it and it from them."""
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        line["trace_id"] = trace.format_trace_id(context.trace_id)
+        line["span_id"] = trace.format_span_id(context.span_id)
+    return line

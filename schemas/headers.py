@@ -13,6 +13,7 @@ SEQUENCE = "aegis-sequence"
 STAGE = "aegis-stage"  # on a retried or replayed record: the only stage it is for, where two read one topic
 REPROCESS = "aegis-reprocess"  # on a document's record: it is processed even where its content is indexed already
 TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
 
 # Kafka Connect's names for what went wrong (KIP-298), so that its tools can read our dead-letter topics.
 ERROR_PREFIX = "__connect.errors."
@@ -24,7 +25,7 @@ ERROR_CLASS = ERROR_PREFIX + "exception.class.name"
 ERROR_MESSAGE = ERROR_PREFIX + "exception.message"
 ERROR_STACKTRACE = ERROR_PREFIX + "exception.stacktrace"
 
-_CARRIED = (CORRELATION_ID, TRACEPARENT, "tracestate")
+_CARRIED = (CORRELATION_ID, TRACEPARENT, TRACESTATE)
 _OURS = (ATTEMPT, FIRST_FAILED_AT, DUE_AT, VERSION, SEQUENCE, STAGE)
 
 

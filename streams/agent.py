@@ -24,6 +24,7 @@ from streams.delivery import TopicDelivery
 from streams.health import StageHealth
 from streams.record import Record
 from streams.stage import Stage, handle
+from streams.tracing import batch_spans
 
 log = structlog.get_logger()
 
@@ -110,7 +111,8 @@ async def _handle_batch(
     started = time.perf_counter()
     health.progressed()
     records = [record for record in map(_record, events) if record.is_for(stage.name)]
-    await handle(stage, records, delivery, executor)
+    with batch_spans(stage.name, records) as spanned:
+        await handle(stage, spanned, delivery, executor)
     health.handled += len(events)
     health.progressed()
     metrics.BATCH_RECORDS.labels(stage.name).observe(len(events))

@@ -24,6 +24,7 @@ from streams.health import StageHealth
 from streams.offsets import initialise_offsets
 from streams.retry import RetryMover
 from streams.sinks.index import Store
+from streams.sinks.traced import TracedStore
 from streams.stage import Stage
 from streams.stages import embed_stage, extract_stage, index_graph_stage, index_vectors_stage
 from streams.status import StatusView
@@ -108,9 +109,11 @@ def build_stage(name: StageName, resources: Resources, health: StageHealth) -> S
     if name == "extract":
         return extract_stage(build.build_extractor(settings, observe=resources.observe_extraction), settings)
     if name == "index-vectors" and resources.vectors is not None:
-        return index_vectors_stage(resources.vectors(), settings)
+        system = "qdrant" if settings.vectors.url else "qdrant-edge"
+        return index_vectors_stage(TracedStore(resources.vectors(), system), settings)
     if name == "index-graph" and resources.graph is not None:
-        return index_graph_stage(resources.graph(), settings)
+        system = "neo4j" if settings.graph.url else "ladybug"
+        return index_graph_stage(TracedStore(resources.graph(), system), settings)
     raise ValueError(f"stage {name} needs its store, which another process owns")
 
 

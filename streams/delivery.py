@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import structlog
+from opentelemetry import trace
 from pydantic import BaseModel
 from pydantic_core import from_json
 
@@ -20,6 +22,9 @@ from streams.breaker import Breaker
 from streams.health import StageHealth
 from streams.record import Record
 from streams.stage import Outputs
+from streams.tracing import ended, failed
+
+log = structlog.get_logger()
 
 # send(topic, key, value, headers) returns when the broker has acknowledged, or raises.
 Send = Callable[[str, bytes | None, bytes | None, Headers], Awaitable[None]]
@@ -49,21 +54,36 @@ class TopicDelivery:
             self._breaker.passed(sum(delivered))
             self._recovered()
             metrics.RECORDS.labels(self._stage, "delivered").inc(sum(delivered))
+            for record in records:
+                ended(record.span, outcome="delivered")
 
     async def fail(self, record: Record, error: PipelineError) -> None:
         """Send to the next retry tier, or to the dead-letter topic."""
         self._recovered()
         delays = self._retry.delays
-        if isinstance(error, PermanentError) or record.attempt >= len(delays):
-            await self._dead_letter(record, error)
-        else:
-            await self._send_later(record, error, delays[record.attempt])
+        dies = isinstance(error, PermanentError) or record.attempt >= len(delays)
+        outcome = "dead-lettered" if dies else "retried"
+        failed(record.span, error)
+        with trace.use_span(record.span):
+            log.warning(
+                outcome,
+                stage=self._stage,
+                document_id=record.document_id,
+                correlation_id=record.correlation_id,
+                error=str(error)[:_MAX_MESSAGE],
+            )
+            if dies:
+                await self._dead_letter(record, error)
+            else:
+                await self._send_later(record, error, delays[record.attempt])
+        ended(record.span, outcome=outcome)
 
     async def pause(self, error: UnavailableError) -> None:
         """Wait with exponential backoff; the stage is not ready meanwhile."""
         backoff = min(self._retry.pause_max, self._retry.pause_min * 2 ** min(self._pauses, 16))
         self._pauses += 1
         self._set_problem(str(error) or type(error).__name__)
+        trace.get_current_span().add_event("paused", {"error.message": self._health.problem or ""})
         deadline = time.monotonic() + (backoff if error.retry_after is None else error.retry_after)
         while (left := deadline - time.monotonic()) > 0:
             self._health.progressed()

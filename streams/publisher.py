@@ -6,9 +6,11 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from opentelemetry.trace import Span, SpanKind
 from pydantic import BaseModel
 
 from processors.errors import UnavailableError
@@ -19,6 +21,7 @@ from schemas.settings import Settings
 from schemas.topics import DOCUMENTS
 from streams.blobs import Blobs
 from streams.kafka import producer_configuration
+from streams.tracing import context_headers, context_of, failed, messaging_span
 
 
 @dataclass(frozen=True)
@@ -106,14 +109,16 @@ class Publisher:
 
     def _send(self, document: DocumentRecord, correlation_id: str, headers: Mapping[str, str]) -> Published:
         value = _value(document)
+        given = _cloud_event(document, correlation_id) | dict(headers)
+        span = _sending(document, correlation_id, given)
         while True:
             try:
                 self._producer.produce(
                     DOCUMENTS.name,
                     key=document.document_id.encode(),
                     value=value,
-                    headers=encoded(_cloud_event(document, correlation_id) | dict(headers)),
-                    on_delivery=self._delivered,
+                    headers=encoded(given | context_headers(span)),
+                    on_delivery=partial(self._delivered, span),
                 )
                 break
             except BufferError:  # bounded: wait for the broker to take some
@@ -122,13 +127,25 @@ class Publisher:
         self._producer.poll(0)
         return Published(document.document_id, document.version or 0, correlation_id)
 
-    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+    def _delivered(self, span: Span, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._failed.append(f"{(message.key() or b'?')!r}: {error}")
+            failed(span, KafkaException(error))
+        else:
+            span.set_attribute("messaging.destination.partition.id", str(message.partition()))
+            span.set_attribute("messaging.kafka.offset", message.offset() or 0)
+        span.end()
 
 
 def _value(model: BaseModel) -> bytes:
     return model.model_dump_json(exclude_none=True, exclude_defaults=True).encode()
+
+
+def _sending(document: DocumentRecord, correlation_id: str, headers: Mapping[str, str]) -> Span:
+    """From queued to acknowledged: a child of the context in the producer's own headers, or else of the current one."""
+    context = context_of(encoded(headers)) if names.TRACEPARENT in headers else None
+    attributes = {"kafka.message.key": document.document_id, "message.conversation_id": correlation_id}
+    return messaging_span("send", DOCUMENTS.name, context, attributes, kind=SpanKind.PRODUCER)
 
 
 def _cloud_event(document: DocumentRecord, correlation_id: str) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """A Kafka record as a stage reads it, and what its position and headers say of the document's revision."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from opentelemetry.trace import INVALID_SPAN, Span
 
 from schemas import headers as names
 from schemas.headers import Headers, header
@@ -9,7 +11,7 @@ from schemas.records import Revision, StageName
 
 @dataclass(frozen=True)
 class Record:
-    """One record of a topic; ``timestamp`` is in milliseconds since the epoch."""
+    """One record of a topic; ``timestamp`` is in milliseconds since the epoch, ``span`` that of its processing."""
 
     topic: str
     partition: int
@@ -18,6 +20,7 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    span: Span = field(default=INVALID_SPAN, compare=False, repr=False)
 
     @property
     def document_id(self) -> str | None:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 import structlog
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from opentelemetry import trace
 
 from schemas import headers as names
 from schemas.records import StageName
 from schemas.topics import RETRY_DELAYS, SOURCES, retry_group_of, retry_topic
 from streams.kafka import producer_configuration, record_of, send_now
 from streams.offsets import client_configuration
+from streams.tracing import in_span
 
 log = structlog.get_logger()
 
@@ -79,8 +81,10 @@ class RetryMover:
             self._paused[record.topic, record.partition] = (time.monotonic() + wait, record.offset)
             self._consumer.pause([tp])
             return
-        headers = [(key, value) for key, value in record.headers if key != names.DUE_AT]
-        send_now(self._producer, SOURCES[self._stage].name, record.key, record.value, headers)
+        moved = in_span(record, "retry", retry_group_of(self._stage))
+        headers = [(key, value) for key, value in moved.headers if key != names.DUE_AT]
+        with trace.use_span(moved.span, end_on_exit=True):
+            send_now(self._producer, SOURCES[self._stage].name, record.key, record.value, headers)
         self._consumer.commit(offsets=[TopicPartition(tp.topic, tp.partition, tp.offset + 1)], asynchronous=False)
 
     def _resume_due(self) -> None:

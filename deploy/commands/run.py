@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.commands.output import fail, load_settings, out, reported
+from deploy.commands.output import fail, load_settings, out, reported, trace_as
 from deploy.local.supervisor import EXIT_UNUSABLE, step_back
 from deploy.logs import configure_logs
 from processors.errors import PermanentError
@@ -42,7 +42,7 @@ def worker(
     """Run stages in this process; start as many as there are partitions."""
     from deploy.processes import run_worker
 
-    settings = _ready_settings()
+    settings = _ready_settings("worker")
     step_back(nice)
     with _unusable():
         run_worker(
@@ -58,7 +58,7 @@ def node() -> None:
     """Run the API and the index stages: the only owner of the embedded stores."""
     from deploy.processes import run_node
 
-    settings = _ready_settings()
+    settings = _ready_settings("node")
     with _unusable():
         run_node(settings, settings.kafka.bootstrap_servers)
 
@@ -67,7 +67,7 @@ def api() -> None:
     """Run the API alone, over server stores."""
     from deploy.processes import run_api
 
-    settings = _ready_settings()
+    settings = _ready_settings("api")
     with _unusable():
         run_api(settings, settings.kafka.bootstrap_servers)
 
@@ -81,9 +81,10 @@ def _unusable() -> Iterator[None]:
         fail(str(error), status=EXIT_UNUSABLE)
 
 
-def _ready_settings() -> Settings:
+def _ready_settings(process: str) -> Settings:
     settings = load_settings()
     configure_logs(settings)
+    trace_as(process)
     if not settings.kafka.bootstrap_servers:
         fail("AEGIS_KAFKA__BOOTSTRAP_SERVERS is not set; `aegis up` starts everything on one machine", status=2)
     return settings

@@ -1,0 +1,412 @@
+"""Traces: what a stage's spans are and carry; that without an SDK nothing changes; the whole system to a collector."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import structlog
+from confluent_kafka import Producer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode, format_span_id, format_trace_id
+
+import api.tracing
+import streams.tracing
+from deploy.logs import configure_logs
+from deploy.tracing import configure_tracing
+from processors.errors import PermanentError, TransientError
+from schemas import headers as names
+from schemas.dead_letters import Filter
+from schemas.headers import Headers, header
+from schemas.records import Extraction, Mark, Revision, StageName
+from schemas.settings import Batch, Settings
+from schemas.topics import DOCUMENTS, SOURCES, retry_topic
+from streams.dead_letters import DeadLetters
+from streams.delivery import TopicDelivery
+from streams.health import StageHealth
+from streams.kafka import producer_configuration, send_now
+from streams.record import Record
+from streams.sinks.index import Head
+from streams.sinks.traced import TracedStore
+from streams.stage import Outputs, Stage, handle
+from streams.tracing import batch_spans, in_span
+from tests.api_server import serving
+from tests.otlp_collector import Collector, Seen
+from tests.traced_system import TEXT, Traced, traced_system, traceparent
+
+Sent = list[tuple[str, bytes | None, Headers]]
+
+
+@pytest.fixture
+def exported(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    """The spans of streams and API of this process."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    for module in (streams.tracing, api.tracing):
+        monkeypatch.setattr(module, "tracer", provider.get_tracer("test"))
+    yield exporter
+    provider.shutdown()
+
+
+def record_of(number: int, headers: Headers = (), *, stage: StageName = "embed") -> Record:
+    return Record(SOURCES[stage].name, 2, number, 0, f"doc-{number}".encode(), str(number).encode(), headers)
+
+
+def traced_record(number: int) -> Record:
+    return record_of(number, ((names.TRACEPARENT, traceparent(number + 1)[1].encode()), ("theirs", b"\xff")))
+
+
+def run_batch(records: Sequence[Record], failures: Mapping[int, Exception]) -> Sent:
+    """A batch through the loop and the delivery of a real stage; what was sent where."""
+    sent: Sent = []
+
+    async def send(topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        sent.append((topic, key, headers))
+
+    def process(items: Sequence[int]) -> list[Outputs]:
+        for item in items:
+            if item in failures:
+                raise failures[item]
+        return [[Mark(document_id=f"doc-{item}", version=item, operation="delete")] for item in items]
+
+    async def run() -> None:
+        delivery = TopicDelivery("embed", send, Settings(), StageHealth("embed", problem=None))
+        stage: Stage[int] = Stage("embed", Batch(max_records=8, max_wait=0), lambda one: int(one.value or b""), process)
+        with ThreadPoolExecutor(1) as executor, batch_spans("embed", records) as spanned:
+            await handle(stage, spanned, delivery, executor)
+
+    asyncio.run(run())
+    return sent
+
+
+def by_offset(exporter: InMemorySpanExporter) -> tuple[dict[Any, ReadableSpan], ReadableSpan]:
+    """The spans of records by their offset, and the batch's."""
+    spans = exporter.get_finished_spans()
+    (batch,) = [span for span in spans if span.name.startswith("embed batch")]
+    return {(span.attributes or {})["messaging.kafka.offset"]: span for span in spans if span is not batch}, batch
+
+
+def test_each_record_has_a_span_below_the_context_it_came_with(exported: InMemorySpanExporter) -> None:
+    run_batch([*map(traced_record, range(3)), record_of(3)], {})
+    spans, batch = by_offset(exported)
+    for number in range(3):
+        parent = spans[number].parent
+        assert parent is not None
+        assert format_trace_id(parent.trace_id) == traceparent(number + 1)[0]
+        assert parent.span_id == number + 1
+    assert spans[3].parent is None
+    attributes = dict(spans[1].attributes or {})
+    assert spans[1].name == "embed aegis.chunks.v1"
+    assert spans[1].kind is trace.SpanKind.CONSUMER
+    assert attributes == {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "embed",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": "aegis.chunks.v1",
+        "messaging.destination.partition.id": "2",
+        "messaging.consumer.group.name": "aegis-embed",
+        "messaging.kafka.offset": 1,
+        "messaging.kafka.message.key": "doc-1",
+        "messaging.message.body.size": 1,
+        "messaging.message.conversation_id": "aegis.chunks.v1-2-1",
+        "aegis.outcome": "delivered",
+    }
+    assert [link.context.trace_id for link in batch.links] == [1, 2, 3]
+    assert (batch.attributes or {})["messaging.batch.message_count"] == 4
+    assert batch.parent is None
+    assert {link.context.span_id for span in spans.values() for link in span.links} == {batch.context.span_id}
+
+
+def test_what_a_record_becomes_carries_its_span(exported: InMemorySpanExporter) -> None:
+    """Results, retries and dead letters; also where the record came without a context."""
+    sent = run_batch(
+        [traced_record(0), traced_record(1), record_of(2), traced_record(3)],
+        {1: PermanentError("broken"), 2: TransientError("later")},
+    )
+    spans, _ = by_offset(exported)
+    for topic, key, headers in sent:
+        span = spans[int((key or b"").rpartition(b"-")[2])]
+        ids = [format_trace_id(span.context.trace_id), format_span_id(span.context.span_id)]
+        (carried,) = [value.decode() for name, value in headers if name == names.TRACEPARENT]
+        assert carried.split("-")[1:3] == ids, topic
+    assert {topic for topic, _, _ in sent} == {
+        "aegis.embeddings.v1",
+        "aegis.status.v1",
+        "aegis.embed.dlq",
+        "aegis.embed.retry.5s",
+    }
+    outcomes = {number: (span.attributes or {})["aegis.outcome"] for number, span in spans.items()}
+    assert outcomes == {0: "delivered", 1: "dead-lettered", 2: "retried", 3: "delivered"}
+    assert {number for number, span in spans.items() if span.status.status_code is StatusCode.ERROR} == {1, 2}
+    (failed,) = [event for event in spans[1].events if event.name == "exception"]
+    assert (failed.attributes or {})["exception.message"] == "broken"
+
+
+_context_headers = st.lists(
+    st.tuples(
+        st.sampled_from(["traceparent", "tracestate", "theirs"]),
+        st.binary(max_size=80) | st.from_regex(rb"\A[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z"),
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(_context_headers)
+def test_without_an_sdk_headers_are_passed_on_to_the_byte(headers: list[tuple[str, bytes]]) -> None:
+    records = [record_of(0, headers), record_of(1)]
+    with batch_spans("embed", records) as spanned:
+        assert [record.headers for record in spanned] == [headers, ()]
+        assert spanned == records
+
+
+@settings(max_examples=40, deadline=None)
+@given(_context_headers)
+def test_whatever_is_in_the_headers_there_is_one_readable_context_after(headers: list[tuple[str, bytes]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streams.tracing, "tracer", TracerProvider(shutdown_on_exit=False).get_tracer("test"))
+        record = in_span(record_of(0, headers), "embed", "group")
+    assert [name for name, _ in record.headers].count("traceparent") == 1
+    span_id = format_span_id(record.span.get_span_context().span_id)
+    assert (header(record.headers, names.TRACEPARENT) or "").split("-")[2] == span_id
+    assert [pair for pair in record.headers if pair[0] == "theirs"] == [pair for pair in headers if pair[0] == "theirs"]
+
+
+def test_a_cancelled_batch_ends_its_spans_without_an_outcome(exported: InMemorySpanExporter) -> None:
+    with pytest.raises(asyncio.CancelledError), batch_spans("embed", [traced_record(0)]):
+        raise asyncio.CancelledError
+    spans, _ = by_offset(exported)
+    assert "aegis.outcome" not in (spans[0].attributes or {})
+
+
+class FailingStore:
+    """A store that holds nothing, and cannot erase."""
+
+    def heads(self, document_ids: Iterable[str]) -> dict[str, Head]:
+        return {}
+
+    def held(self, document_id: str, revision: Revision) -> int:
+        return 0
+
+    def write(self, heads: Mapping[str, Head], items: Sequence[Extraction], *, live: bool) -> None:
+        pass
+
+    def make_live(self, document_id: str, revision: Revision) -> None:
+        pass
+
+    def erase(self, document_id: str) -> None:
+        raise TransientError("disk")
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_write_is_in_the_trace_of_each_document(exported: InMemorySpanExporter) -> None:
+    store: TracedStore[Extraction] = TracedStore(FailingStore(), "ladybug")
+    records = [traced_record(0), traced_record(1), record_of(1)]
+    chunk_of_0: Any = SimpleNamespace(chunk=SimpleNamespace(document_id="doc-0"))
+    with batch_spans("embed", records) as spanned:
+        store.write({"doc-1": Head(Revision(1, 1))}, [chunk_of_0, chunk_of_0], live=True)
+        with pytest.raises(TransientError):
+            store.erase("doc-1")
+    writes = [span for span in exported.get_finished_spans() if span.name.endswith("ladybug")]
+    parents = [(span.name, span.parent.span_id if span.parent else None) for span in writes]
+    zero, last_of_1 = (spanned[position].span.get_span_context().span_id for position in (0, 2))
+    assert sorted(parents) == sorted(
+        [("upsert ladybug", zero), ("upsert ladybug", last_of_1), ("erase ladybug", last_of_1)]
+    )
+    assert [(span.attributes or {})["db.operation.batch.size"] for span in writes if span.name[0] == "u"] == [0, 2]
+    assert [span.name for span in writes if span.status.status_code is StatusCode.ERROR] == ["erase ladybug"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "wrong"),
+    [
+        ({"OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER is 'zipkin'"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "http/protobuf"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_at_start(environment: dict[str, str], wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        configure_tracing("node", environment)
+
+
+def test_off_loads_no_sdk_and_records_nothing() -> None:
+    """Nor where the variables say so; and the name of a service may be given by them."""
+    program = """
+import sys
+from deploy.tracing import configure_tracing
+import streams.tracing
+endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+for environment in ({}, endpoint | {"OTEL_SDK_DISABLED": "true"}, endpoint | {"OTEL_TRACES_EXPORTER": "none"}):
+    configure_tracing("node", environment)
+    assert not streams.tracing.tracer.start_span("x").is_recording()
+assert not [name for name in sys.modules if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))]
+configure_tracing("node", endpoint)
+assert streams.tracing.tracer.start_span("x").is_recording()
+assert streams.tracing.tracer.start_span("x").resource.attributes["service.name"] == "aegis-node"
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_lines_of_a_span_name_its_trace(capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logs(Settings())
+    try:
+        span = in_span(traced_record(6), "embed", "group").span
+        with trace.use_span(span):
+            structlog.get_logger().warning("inside")
+        structlog.get_logger().warning("outside")
+    finally:
+        structlog.reset_defaults()
+    inside, outside = capfd.readouterr().err.splitlines()
+    assert f'"trace_id": "{7:032x}"' in inside
+    assert "trace_id" not in outside
+
+
+def test_phases_of_a_search_are_spans(exported: InMemorySpanExporter) -> None:
+    with serving() as stack:
+        stack.http.post("/api/v1/search", json={"query": "leave"}).raise_for_status()
+    assert [span.name for span in exported.get_finished_spans()] == [
+        f"search {phase}" for phase in ("embed", "retrieve", "rerank", "arrange")
+    ]
+
+
+@pytest.mark.integration
+class TestSystem:
+    """One start of everything, with its spans at a collector."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
+        with traced_system(tmp_path_factory.mktemp("traced")) as traced:
+            yield traced
+
+    def test_one_trace_from_the_producer_to_both_stores(self, traced: Traced) -> None:
+        trace_id, parent = traceparent(0xD0C)
+        traced.publish("letters", parent, text=TEXT)
+        traced.wait("letters")
+        collector = traced.collector
+        collector.until(lambda: stages(collector.of(trace_id)) == ALL_STAGES and complete(collector, trace_id))
+        spans = collector.of(trace_id)
+        assert [span.parent_id for span in spans if span.kind == "SERVER"] == [f"{0xD0C:016x}"]
+        assert unbroken(spans, root=f"{0xD0C:016x}")
+        assert {span.attributes["db.system.name"] for span in spans if "db.system.name" in span.attributes} == {
+            "qdrant-edge",
+            "ladybug",
+        }
+        (send,) = [span for span in spans if span.kind == "PRODUCER"]
+        assert send.attributes["messaging.destination.name"] == DOCUMENTS.name
+        assert send.attributes["messaging.operation.type"] == "send"
+        consumed = [span for span in spans if span.kind == "CONSUMER"]
+        (chunk,) = [span for span in consumed if span.name == "chunk aegis.documents.v1"]
+        position = ("messaging.destination.partition.id", "messaging.kafka.offset")
+        assert [chunk.attributes[name] for name in position] == [send.attributes[name] for name in position]
+        assert chunk.parent_id == send.span_id
+        assert {span.service for span in spans} == {"aegis-node", "aegis-worker"}
+        for span in consumed:
+            ((batch_trace, batch_id),) = span.links
+            collector.until(lambda wanted=batch_trace: bool(collector.of(wanted)))  # type: ignore[misc]
+            (batch,) = collector.of(batch_trace)
+            assert batch.span_id == batch_id
+            assert (trace_id, span.parent_id) in batch.links
+
+    def test_a_retry_keeps_the_trace(self, traced: Traced) -> None:
+        """A record as a failed chunk stage leaves it: due now, once failed."""
+        trace_id, parent = traceparent(0x4E7)
+        headers = [
+            (names.TRACEPARENT, parent.encode()),
+            (names.ATTEMPT, b"1"),
+            (names.STAGE, b"chunk"),
+            (names.DUE_AT, b"0"),
+        ]
+        producer = Producer(producer_configuration(traced.system.running.bootstrap_servers))
+        value = b'{"document_id": "again", "text": "Herons wait."}'
+        send_now(producer, retry_topic("chunk", "5s").name, b"again", value, headers)
+        traced.wait("again")
+        collector = traced.collector
+        collector.until(
+            lambda: stages(collector.of(trace_id)) == {*ALL_STAGES, "retry"} and complete(collector, trace_id)
+        )
+        spans = collector.of(trace_id)
+        assert unbroken(spans, root=f"{0x4E7:016x}")
+        (moved,) = [span for span in spans if span.name == "retry aegis.chunk.retry.5s"]
+        assert moved.attributes["messaging.consumer.group.name"] == "aegis-chunk-retry"
+        assert [span.parent_id for span in spans if span.name.startswith("chunk ")] == [moved.span_id]
+
+    def test_a_dead_letter_and_its_replay_keep_the_trace(self, traced: Traced) -> None:
+        trace_id, parent = traceparent(0xDEAD)
+        name = "late-blob"
+        uri = f"{traced.settings.blob_store_url()}/{name}"
+        producer = Producer(producer_configuration(traced.system.running.bootstrap_servers))
+        value = f'{{"document_id": "late", "content_uri": "{uri}", "media_type": "text/plain"}}'.encode()
+        send_now(producer, DOCUMENTS.name, b"late", value, [(names.TRACEPARENT, parent.encode())])
+        traced.wait("late", "dead-lettered")
+        blobs = Path(traced.settings.data_dir).resolve() / "blobs"
+        blobs.mkdir(exist_ok=True)
+        (blobs / name).write_text("The lighthouse keeper's logbook.")
+        letters = DeadLetters(traced.system.running.bootstrap_servers)
+        assert len(list(letters.replay(Filter(document="late")))) == 1
+        traced.wait("late")
+        collector = traced.collector
+        collector.until(lambda: stages(collector.of(trace_id)) == ALL_STAGES and complete(collector, trace_id))
+        spans = collector.of(trace_id)
+        assert unbroken(spans, root=f"{0xDEAD:016x}")
+        first, second = (span for span in spans if span.name.startswith("chunk "))
+        assert (first.failed, first.attributes["aegis.outcome"], first.events) == (
+            True,
+            "dead-lettered",
+            ("exception",),
+        )
+        assert second.parent_id == first.span_id
+        log = (traced.settings.data_dir / "logs" / "worker.log").read_text().splitlines()
+        (line,) = [line for line in log if '"dead-lettered"' in line]
+        assert f'"trace_id": "{trace_id}"' in line
+        assert '"correlation_id": "' in line
+
+    def test_a_search_has_a_trace_of_its_own(self, traced: Traced) -> None:
+        trace_id, parent = traceparent(0x5EA)
+        traced.search("Who wrote to Babbage?", parent)
+        collector = traced.collector
+        collector.until(lambda: len(collector.of(trace_id)) == 5)
+        server, *phases = collector.of(trace_id)
+        assert (server.name, server.kind, server.parent_id) == ("POST /api/v1/search", "SERVER", f"{0x5EA:016x}")
+        assert server.attributes["http.response.status_code"] == 200
+        assert server.attributes["aegis.request_id"] == "the-search"
+        assert [span.name for span in phases] == [
+            f"search {name}" for name in ("embed", "retrieve", "rerank", "arrange")
+        ]
+        assert {span.parent_id for span in phases} == {server.span_id}
+
+    def test_probes_are_not_traced(self, traced: Traced) -> None:
+        assert not [span for span in traced.collector.spans if "/health" in span.name or "/metrics" in span.name]
+
+
+ALL_STAGES = {"chunk", "embed", "extract", "index-vectors", "index-graph"}
+
+
+def stages(spans: Sequence[Seen]) -> set[object]:
+    return {span.attributes["messaging.operation.name"] for span in spans if span.kind == "CONSUMER"}
+
+
+def complete(collector: Collector, trace_id: str) -> bool:
+    """Every chunk has been through all of its stages, and every span's parent has come in."""
+    spans = collector.of(trace_id)
+    count = {stage: sum(span.name.startswith(f"{stage} ") for span in spans) for stage in ALL_STAGES - {"chunk"}}
+    return (
+        len(set(count.values())) == 1 and len({span.parent_id for span in spans} - {one.span_id for one in spans}) == 1
+    )
+
+
+def unbroken(spans: Sequence[Seen], *, root: str) -> bool:
+    """Whether each span's parent is in the trace, but for the producer's own."""
+    return {span.parent_id for span in spans} - {span.span_id for span in spans} == {root}
