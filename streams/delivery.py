@@ -22,7 +22,7 @@ from streams.breaker import Breaker
 from streams.health import StageHealth
 from streams.record import Record
 from streams.stage import Outputs
-from streams.tracing import ended, failed
+from streams.tracing import ended, failed, span_of
 
 log = structlog.get_logger()
 
@@ -64,7 +64,7 @@ class TopicDelivery:
         dies = isinstance(error, PermanentError) or record.attempt >= len(delays)
         outcome = "dead-lettered" if dies else "retried"
         failed(record.span, error)
-        with trace.use_span(record.span):
+        with trace.use_span(span_of(record)):
             log.warning(
                 outcome,
                 stage=self._stage,

@@ -63,7 +63,6 @@ def messaging_span(
 
 def in_span(record: Record, operation: str, group: str, *, links: Links = ()) -> Record:
     """``record`` in a span of its processing, a child of the context that it came with and now the one it carries."""
-    context = context_of(record.headers)
     attributes = {
         "consumer.group.name": group,
         "message.body.size": len(record.value or b""),
@@ -73,9 +72,9 @@ def in_span(record: Record, operation: str, group: str, *, links: Links = ()) ->
     }
     if record.value is None:
         attributes["kafka.message.tombstone"] = True
-    span = messaging_span(operation, record.topic, context, attributes, links=links)
-    if span.get_span_context() == _came_from(context):  # no SDK: what came is passed on as it is, to the byte
-        return replace(record, span=span)
+    span = messaging_span(operation, record.topic, context_of(record.headers), attributes, links=links)
+    if span.get_span_context() == _came_from(record):  # no SDK: what came is passed on as it is, to the byte
+        return record
     return replace(record, span=span, headers=with_headers(record.headers, context_headers(span)))
 
 
@@ -83,8 +82,15 @@ def _position(record: Record) -> dict[str, Attribute]:
     return {"destination.partition.id": str(record.partition), "kafka.offset": record.offset}
 
 
-def _came_from(context: Context) -> SpanContext:
-    return trace.get_current_span(context).get_span_context()
+def _came_from(record: Record) -> SpanContext:
+    return trace.get_current_span(context_of(record.headers)).get_span_context()
+
+
+def span_of(record: Record) -> Span:
+    """That of its processing, or without an SDK the one that it came from, so that lines of the log name its trace."""
+    return (
+        record.span if record.span.get_span_context().is_valid else trace.get_current_span(context_of(record.headers))
+    )
 
 
 @contextmanager
@@ -95,8 +101,13 @@ def batch_spans(stage: StageName, records: Sequence[Record]) -> Iterator[list[Re
     """
     group = group_of(stage)
     attributes: Attributes = {"consumer.group.name": group, "batch.message_count": len(records)}
-    links = [link for record in records if (link := _link(record)) is not None]
-    batch = messaging_span(f"{stage} batch", SOURCES[stage].name, Context(), attributes, links=links)
+    batch = messaging_span(f"{stage} batch", SOURCES[stage].name, Context(), attributes)
+    if not batch.get_span_context().is_valid:  # no SDK
+        yield list(records)
+        return
+    for record in records:
+        if (context := _came_from(record)).is_valid:
+            batch.add_link(context, {f"messaging.{name}": value for name, value in _position(record).items()})
     spanned = [in_span(record, stage, group, links=[Link(batch.get_span_context())]) for record in records]
     token = _documents.set({record.document_id: record.span for record in spanned if record.document_id is not None})
     try:
@@ -106,12 +117,6 @@ def batch_spans(stage: StageName, records: Sequence[Record]) -> Iterator[list[Re
         _documents.reset(token)
         for record in spanned:
             ended(record.span)
-
-
-def _link(record: Record) -> Link | None:
-    context = _came_from(context_of(record.headers))
-    position = {f"messaging.{name}": value for name, value in _position(record).items()}
-    return Link(context, position) if context.is_valid else None
 
 
 def ended(span: Span, *, outcome: str | None = None) -> None:
@@ -137,7 +142,7 @@ def store_spans(system: str, operation: str, chunks: Mapping[str, int]) -> Itera
     spans = [
         tracer.start_span(
             f"{operation} {system}",
-            trace.set_span_in_context(parents.get(document_id, trace.INVALID_SPAN)),
+            trace.set_span_in_context(parents[document_id]),
             kind=SpanKind.CLIENT,
             attributes={
                 "db.system.name": system,
@@ -147,6 +152,7 @@ def store_spans(system: str, operation: str, chunks: Mapping[str, int]) -> Itera
             },
         )
         for document_id, count in chunks.items()
+        if document_id in parents
     ]
     try:
         yield

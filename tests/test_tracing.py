@@ -23,7 +23,7 @@ from opentelemetry.trace import StatusCode, format_span_id, format_trace_id
 import api.tracing
 import streams.tracing
 from deploy.logs import configure_logs
-from deploy.tracing import configure_tracing
+from deploy.tracing import traced
 from processors.errors import PermanentError, TransientError
 from schemas import headers as names
 from schemas.dead_letters import Filter
@@ -39,7 +39,7 @@ from streams.record import Record
 from streams.sinks.index import Head
 from streams.sinks.traced import TracedStore
 from streams.stage import Outputs, Stage, handle
-from streams.tracing import batch_spans, in_span
+from streams.tracing import batch_spans, in_span, span_of
 from tests.api_server import serving
 from tests.otlp_collector import Collector, Seen
 from tests.traced_system import TEXT, Traced, traced_system, traceparent
@@ -238,32 +238,38 @@ def test_a_write_is_in_the_trace_of_each_document(exported: InMemorySpanExporter
 )
 def test_what_cannot_be_exported_is_said_at_start(environment: dict[str, str], wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
-        configure_tracing("node", environment)
+        traced("node", environment).__enter__()
 
 
-def test_off_loads_no_sdk_and_records_nothing() -> None:
-    """Nor where the variables say so; and the name of a service may be given by them."""
+def test_off_loads_no_sdk_and_on_ends_in_time() -> None:
+    """Nor where the variables say so. Where they ask for it, the end waits for no collector that hangs."""
     program = """
-import sys
-from deploy.tracing import configure_tracing
+import os, socket, sys, threading
+import deploy.tracing
+from deploy.tracing import traced
 import streams.tracing
-endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+hangs = socket.create_server(("127.0.0.1", 0))
+endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{hangs.getsockname()[1]}"}
 for environment in ({}, endpoint | {"OTEL_SDK_DISABLED": "true"}, endpoint | {"OTEL_TRACES_EXPORTER": "none"}):
-    configure_tracing("node", environment)
-    assert not streams.tracing.tracer.start_span("x").is_recording()
+    with traced("node", environment):
+        assert not streams.tracing.tracer.start_span("x").is_recording()
 assert not [name for name in sys.modules if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))]
-configure_tracing("node", endpoint)
-assert streams.tracing.tracer.start_span("x").is_recording()
-assert streams.tracing.tracer.start_span("x").resource.attributes["service.name"] == "aegis-node"
+os.environ.update(endpoint)
+deploy.tracing._LAST_EXPORT = 0.2
+with traced("node", os.environ):
+    span = streams.tracing.tracer.start_span("x")
+    assert span.is_recording()
+    assert span.resource.attributes["service.name"] == "aegis-node"
+    span.end()
+assert "last-spans" in {thread.name for thread in threading.enumerate()}
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
 
 
 def test_lines_of_a_span_name_its_trace(capfd: pytest.CaptureFixture[str]) -> None:
     configure_logs(Settings())
     try:
-        span = in_span(traced_record(6), "embed", "group").span
-        with trace.use_span(span):
+        with trace.use_span(span_of(traced_record(6))):
             structlog.get_logger().warning("inside")
         structlog.get_logger().warning("outside")
     finally:
@@ -287,15 +293,15 @@ class TestSystem:
 
     @pytest.fixture(scope="class")
     @staticmethod
-    def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
-        with traced_system(tmp_path_factory.mktemp("traced")) as traced:
-            yield traced
+    def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
+        with traced_system(tmp_path_factory.mktemp("traced")) as running:
+            yield running
 
-    def test_one_trace_from_the_producer_to_both_stores(self, traced: Traced) -> None:
+    def test_one_trace_from_the_producer_to_both_stores(self, running: Traced) -> None:
         trace_id, parent = traceparent(0xD0C)
-        traced.publish("letters", parent, text=TEXT)
-        traced.wait("letters")
-        collector = traced.collector
+        running.publish("letters", parent, text=TEXT)
+        running.wait("letters")
+        collector = running.collector
         collector.until(lambda: stages(collector.of(trace_id)) == ALL_STAGES and complete(collector, trace_id))
         spans = collector.of(trace_id)
         assert [span.parent_id for span in spans if span.kind == "SERVER"] == [f"{0xD0C:016x}"]
@@ -320,7 +326,7 @@ class TestSystem:
             assert batch.span_id == batch_id
             assert (trace_id, span.parent_id) in batch.links
 
-    def test_a_retry_keeps_the_trace(self, traced: Traced) -> None:
+    def test_a_retry_keeps_the_trace(self, running: Traced) -> None:
         """A record as a failed chunk stage leaves it: due now, once failed."""
         trace_id, parent = traceparent(0x4E7)
         headers = [
@@ -329,11 +335,11 @@ class TestSystem:
             (names.STAGE, b"chunk"),
             (names.DUE_AT, b"0"),
         ]
-        producer = Producer(producer_configuration(traced.system.running.bootstrap_servers))
+        producer = Producer(producer_configuration(running.system.running.bootstrap_servers))
         value = b'{"document_id": "again", "text": "Herons wait."}'
         send_now(producer, retry_topic("chunk", "5s").name, b"again", value, headers)
-        traced.wait("again")
-        collector = traced.collector
+        running.wait("again")
+        collector = running.collector
         collector.until(
             lambda: stages(collector.of(trace_id)) == {*ALL_STAGES, "retry"} and complete(collector, trace_id)
         )
@@ -343,21 +349,21 @@ class TestSystem:
         assert moved.attributes["messaging.consumer.group.name"] == "aegis-chunk-retry"
         assert [span.parent_id for span in spans if span.name.startswith("chunk ")] == [moved.span_id]
 
-    def test_a_dead_letter_and_its_replay_keep_the_trace(self, traced: Traced) -> None:
+    def test_a_dead_letter_and_its_replay_keep_the_trace(self, running: Traced) -> None:
         trace_id, parent = traceparent(0xDEAD)
         name = "late-blob"
-        uri = f"{traced.settings.blob_store_url()}/{name}"
-        producer = Producer(producer_configuration(traced.system.running.bootstrap_servers))
+        uri = f"{running.settings.blob_store_url()}/{name}"
+        producer = Producer(producer_configuration(running.system.running.bootstrap_servers))
         value = f'{{"document_id": "late", "content_uri": "{uri}", "media_type": "text/plain"}}'.encode()
         send_now(producer, DOCUMENTS.name, b"late", value, [(names.TRACEPARENT, parent.encode())])
-        traced.wait("late", "dead-lettered")
-        blobs = Path(traced.settings.data_dir).resolve() / "blobs"
+        running.wait("late", "dead-lettered")
+        blobs = Path(running.settings.data_dir).resolve() / "blobs"
         blobs.mkdir(exist_ok=True)
         (blobs / name).write_text("The lighthouse keeper's logbook.")
-        letters = DeadLetters(traced.system.running.bootstrap_servers)
+        letters = DeadLetters(running.system.running.bootstrap_servers)
         assert len(list(letters.replay(Filter(document="late")))) == 1
-        traced.wait("late")
-        collector = traced.collector
+        running.wait("late")
+        collector = running.collector
         collector.until(lambda: stages(collector.of(trace_id)) == ALL_STAGES and complete(collector, trace_id))
         spans = collector.of(trace_id)
         assert unbroken(spans, root=f"{0xDEAD:016x}")
@@ -368,15 +374,15 @@ class TestSystem:
             ("exception",),
         )
         assert second.parent_id == first.span_id
-        log = (traced.settings.data_dir / "logs" / "worker.log").read_text().splitlines()
+        log = (running.settings.data_dir / "logs" / "worker.log").read_text().splitlines()
         (line,) = [line for line in log if '"dead-lettered"' in line]
         assert f'"trace_id": "{trace_id}"' in line
         assert '"correlation_id": "' in line
 
-    def test_a_search_has_a_trace_of_its_own(self, traced: Traced) -> None:
+    def test_a_search_has_a_trace_of_its_own(self, running: Traced) -> None:
         trace_id, parent = traceparent(0x5EA)
-        traced.search("Who wrote to Babbage?", parent)
-        collector = traced.collector
+        running.search("Who wrote to Babbage?", parent)
+        collector = running.collector
         collector.until(lambda: len(collector.of(trace_id)) == 5)
         server, *phases = collector.of(trace_id)
         assert (server.name, server.kind, server.parent_id) == ("POST /api/v1/search", "SERVER", f"{0x5EA:016x}")
@@ -387,8 +393,8 @@ class TestSystem:
         ]
         assert {span.parent_id for span in phases} == {server.span_id}
 
-    def test_probes_are_not_traced(self, traced: Traced) -> None:
-        assert not [span for span in traced.collector.spans if "/health" in span.name or "/metrics" in span.name]
+    def test_probes_are_not_traced(self, running: Traced) -> None:
+        assert not [span for span in running.collector.spans if "/health" in span.name or "/metrics" in span.name]
 
 
 ALL_STAGES = {"chunk", "embed", "extract", "index-vectors", "index-graph"}

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.running import NotRunningError, Running, find
-from deploy.tracing import configure_tracing
+from deploy.tracing import traced
 from processors.errors import PipelineError
 from schemas.settings import Settings, settings_from_environment
 
@@ -41,20 +41,11 @@ def fail(message: str, *, status: int = 1) -> NoReturn:
     raise typer.Exit(status)
 
 
-def trace_as(name: str) -> None:
-    """Export this process's spans where OpenTelemetry's variables ask for it, or exit with what is wrong with them."""
-    try:
-        configure_tracing(name, os.environ)
-    except ValueError as error:
-        fail(f"tracing: {error}", status=2)
-
-
 @contextmanager
 def connected() -> Iterator[tuple[Settings, Running]]:
     """The settings and the system they name; what goes wrong inside is said in one sentence."""
     settings = load_settings()
-    trace_as("cli")
-    with reported():
+    with reported(), traced("cli", os.environ):
         yield settings, find(settings)
 
 

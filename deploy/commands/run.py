@@ -1,5 +1,6 @@
 """`aegis up`, `worker`, `node`, `api`: starting the system and its processes."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -8,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from deploy.commands.output import fail, load_settings, out, reported, trace_as
+from deploy.commands.output import fail, load_settings, out, reported
 from deploy.local.supervisor import EXIT_UNUSABLE, step_back
 from deploy.logs import configure_logs
+from deploy.tracing import traced
 from processors.errors import PermanentError
 from schemas.records import STAGES, StageName
 from schemas.settings import Settings
@@ -42,9 +44,9 @@ def worker(
     """Run stages in this process; start as many as there are partitions."""
     from deploy.processes import run_worker
 
-    settings = _ready_settings("worker")
+    settings = _ready_settings()
     step_back(nice)
-    with _unusable():
+    with _unusable(), traced("worker", os.environ):
         run_worker(
             settings,
             settings.kafka.bootstrap_servers,
@@ -58,8 +60,8 @@ def node() -> None:
     """Run the API and the index stages: the only owner of the embedded stores."""
     from deploy.processes import run_node
 
-    settings = _ready_settings("node")
-    with _unusable():
+    settings = _ready_settings()
+    with _unusable(), traced("node", os.environ):
         run_node(settings, settings.kafka.bootstrap_servers)
 
 
@@ -67,8 +69,8 @@ def api() -> None:
     """Run the API alone, over server stores."""
     from deploy.processes import run_api
 
-    settings = _ready_settings("api")
-    with _unusable():
+    settings = _ready_settings()
+    with _unusable(), traced("api", os.environ):
         run_api(settings, settings.kafka.bootstrap_servers)
 
 
@@ -81,10 +83,9 @@ def _unusable() -> Iterator[None]:
         fail(str(error), status=EXIT_UNUSABLE)
 
 
-def _ready_settings(process: str) -> Settings:
+def _ready_settings() -> Settings:
     settings = load_settings()
     configure_logs(settings)
-    trace_as(process)
     if not settings.kafka.bootstrap_servers:
         fail("AEGIS_KAFKA__BOOTSTRAP_SERVERS is not set; `aegis up` starts everything on one machine", status=2)
     return settings

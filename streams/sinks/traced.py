@@ -13,7 +13,7 @@ class TracedStore(Generic[Item]):
     """Implements ``streams.sinks.index.Store`` by another one; ``system`` is the conventions' name of the database."""
 
     def __init__(self, store: Store[Item], system: str) -> None:
-        self._store = store
+        self._store: Store[Item] = store
         self._system = system
         self.heads = store.heads
         self.held = store.held
