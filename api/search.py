@@ -182,7 +182,7 @@ class _Phases:
         self._ms[f"{phase}_ms"] = ms = _milliseconds(now - self._last)
         candidates = {score: sum(score in hit.scores for hit in hits) for score in scores}
         self.reports.append(StageReport(stage=phase, ms=ms, candidates=candidates))
-        self._began_ns = record_phase(phase, self._began_ns, candidates)
+        self._began_ns = record_phase(f"search {phase}", self._began_ns, candidates)
         self._last = time.perf_counter()
 
     def timings(self) -> Timings:

@@ -1,4 +1,4 @@
-"""What is added to FastAPI's own span of a request: which requests have one, and a span for each phase of a search."""
+"""What is added to FastAPI's own span of a request: which requests have one, and a span for each of its phases."""
 
 import time
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ TELEMETRY = TelemetryConfig(
 tracer = trace.get_tracer("aegis.api")
 
 
-def record_phase(phase: str, began_ns: int, candidates: Mapping[str, int]) -> int:
+def record_phase(phase: str, began_ns: int, candidates: Mapping[str, int] | None = None) -> int:
     """Record a phase that has just ended as a child of the request's span; returns when (ns since the epoch)."""
     ended_ns = time.time_ns()
-    attributes = {f"aegis.candidates.{score}": count for score, count in candidates.items()}
-    tracer.start_span(f"search {phase}", attributes=attributes, start_time=began_ns).end(ended_ns)
+    attributes = {f"aegis.candidates.{score}": count for score, count in (candidates or {}).items()}
+    tracer.start_span(phase, attributes=attributes, start_time=began_ns).end(ended_ns)
     return ended_ns

@@ -37,7 +37,8 @@ def context_of(headers: Headers) -> Context:
 def context_headers(span: Span) -> dict[str, str]:
     """What names ``span`` as the parent of whatever is made of a record; empty where there is no trace."""
     carrier: dict[str, str] = {}
-    _W3C.inject(carrier, trace.set_span_in_context(span))
+    if span.get_span_context().is_valid:
+        _W3C.inject(carrier, trace.set_span_in_context(span))
     return carrier
 
 

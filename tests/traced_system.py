@@ -49,7 +49,7 @@ def traced_system(folder: Path) -> Iterator[Traced]:
     with collecting() as collector:
         variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "200"}
         os.environ.update(variables)
-        settings = Settings(data_dir=folder, api={"port": 0})
+        settings = Settings(data_dir=folder, api={"port": 0}, local={"worker_nice": 0, "extractor_nice": 0})
         try:
             with started(settings) as system:
                 system.wait_until_ready()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 from api.metrics import ANSWER_SECONDS
+from api.tracing import record_phase
 
 Step = Literal["rewrite", "search", "evidence", "generate"]
 # By when, as a share of the whole, a step has to be done; the rest is for what comes after it.
@@ -37,12 +38,13 @@ class Budget:
     @contextmanager
     def timed(self, step: Step) -> Iterator[None]:
         """Note what a step takes."""
-        started = time.monotonic()
+        started, began_ns = time.monotonic(), time.time_ns()
         try:
             yield
         finally:
             self.took[step] = time.monotonic() - started
             ANSWER_SECONDS.labels(step).observe(self.took[step])
+            record_phase(f"answer {step}", began_ns)
 
     async def run(self, step: Step, work: Coroutine[Any, Any, T]) -> T:
         """The work's result. What is late, or wanted no more, is left to its thread: that cannot be stopped.
