@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.commands import ask, check, demo, dlq, documents, lag, run, topics
+from deploy.commands import ask, check, demo, dlq, documents, lag, mcp, run, topics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,6 +18,7 @@ for command in (
     documents.status,
     documents.search,
     ask.ask,
+    mcp.mcp,
     lag.lag,
     check.check,
     check.digest,

@@ -23,7 +23,7 @@ FLAGS = {
     "ENABLE_LEGACY_EXTRACTION": "AEGIS_EXTRACTION__LEGACY",
 }
 # Read by tests and commands, not by the system.
-_OTHER_VARIABLES = ("AEGIS_DATA",)
+_OTHER_VARIABLES = ("AEGIS_DATA", "AEGIS_KEY")
 _OTHER_PREFIXES = ("AEGIS_TEST_",)
 
 

@@ -184,7 +184,7 @@ def test_make_targets_in_the_documentation_exist() -> None:
 
 
 def test_environment_variables_in_the_documentation_exist() -> None:
-    known = {*variable_names(), "AEGIS_DATA", "AEGIS_TEST_KAFKA", "AEGIS_TEST_QDRANT_URL"}
+    known = {*variable_names(), "AEGIS_DATA", "AEGIS_KEY", "AEGIS_TEST_KAFKA", "AEGIS_TEST_QDRANT_URL"}
     text = "\n".join(page.read_text() for page in PAGES)
     assert set(re.findall(r"\bAEGIS_[A-Z_]+[A-Z]\b", text)) <= known
 

@@ -24,6 +24,7 @@ from schemas.records import DocumentRecord
 from schemas.settings import Settings
 from schemas.topics import DOCUMENTS
 from streams.publisher import Publisher
+from tests.client_examples import examples, printed
 
 pytestmark = pytest.mark.integration
 
@@ -193,6 +194,28 @@ def test_a_dead_letter_says_why_and_is_replayed_once_mended(running: Running) ->
     running.wait("late")
     assert running.aegis("dlq", "list", "--document", "late") == []
     assert running.texts("late") == ["The lighthouse keeper's logbook, found at last."]
+
+
+def test_the_journeys_of_the_clients_page(running: Running) -> None:
+    blob = running.settings.data_dir.resolve() / "blobs" / "late-report"
+    blob.parent.mkdir(exist_ok=True)
+    uri = f"{running.settings.blob_store_url()}/{blob.name}"
+    lost = DocumentRecord(document_id="reports/late", content_uri=uri, media_type="text/plain")
+    running.raw(lost.document_id, lost.model_dump_json(exclude_none=True).encode())
+    running.wait("reports/late", "dead-lettered")
+    first, update, status, delete, listed, tried, replayed = examples(running.system.running.api_url)
+    assert "30 days of leave" in printed(*first)  # published, awaited, searched and asked
+    assert "The team lead approves leave" in printed(*update)
+    assert json.loads(printed(*status))["searchable_version"] > 0
+    printed(*delete)
+    running.wait("handbook/leave", "deleted")
+    assert running.texts("handbook/leave") == []
+    assert json.loads(printed(*listed))["total"] == 1
+    blob.write_text("The harbour was dredged twice.")
+    assert json.loads(printed(*tried))["dry_run"]
+    assert len(json.loads(printed(*replayed))["dead_letters"]) == 1
+    running.wait("reports/late")
+    assert running.texts("reports/late") == ["The harbour was dredged twice."]
 
 
 def test_a_replayed_old_dead_letter_does_not_overwrite_what_came_after(running: Running) -> None:
