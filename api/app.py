@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from api import problems
+from api import examples, problems
 from api.answers.flow import Answers
 from api.body_limit import BodyLimit
 from api.crashes import Crashes
@@ -66,4 +66,5 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
     app.include_router(consistency.router(ports.consistency))
     app.include_router(health.router(ports, chunk_lag))
     app.include_router(extraction.router(ports, settings.extraction))
+    examples.show(app)
     return app

@@ -51,11 +51,13 @@ def request_schema() -> dict[str, Any]:
     form["file"] = {"type": "string", "format": "binary"}
     form["metadata"] = {"type": "string", "contentMediaType": "application/json", "description": "A JSON object."}
     example = {"document_id": "handbook/leave", "text": "Leave is 30 days.", "metadata": {"team": "people"}}
+    file = {"file": "(the file)", "document_id": "reports/2025.pdf", "metadata": '{"team": "people"}'}
+    described = {"type": "object", "required": ["file"], "properties": form}
     return {
         "required": True,
         "content": {
             "application/json": {"schema": document | {"title": "Document", "description": ""}, "example": example},
-            "multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": form}},
+            "multipart/form-data": {"schema": described, "example": file},
         },
     }
 

@@ -59,6 +59,10 @@ class Listed(Chosen):
 class Resolve(Chosen):
     """Which dead letters, and whether it is meant."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"stages": ["chunk"], "error": "*encrypted*", "dry_run": True}}
+    )
+
     every: bool = Field(False, description="Needed when no condition is given.")
     dry_run: bool = Field(False, description="Say what would be done, and do nothing.")
     limit: int = Field(_MAX_LETTERS, ge=1, le=_MAX_LETTERS, description="At most so many, the oldest first.")
