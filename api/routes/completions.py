@@ -66,7 +66,7 @@ def router(answers: Answers) -> APIRouter:
     @routes.post(
         "/v1/chat/completions",
         summary="Ask in OpenAI's shape",
-        responses={200: {"content": {"application/json": {}, "text/event-stream": {"schema": {"type": "string"}}}}},
+        responses={200: {"content": {"application/json": {}, "text/event-stream": {}}}},
     )
     async def complete(request: Request, wanted: CompletionRequest) -> Response:
         """An answer from the documents; the field `aegis` holds citations, claims and sources.

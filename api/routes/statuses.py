@@ -102,7 +102,7 @@ def router(view: StatusView) -> APIRouter:
         DOCUMENT + "/events",
         summary="Follow a document",
         response_class=StreamingResponse,
-        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+        responses={200: {"content": {"text/event-stream": {}}}},
     )
     async def document_events(
         request: Request, document_id: DocumentPath, version: Annotated[Version, Query()] = 0
