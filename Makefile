@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 AEGIS_DATA ?= ../shared/data
 export AEGIS_DATA
 
-.PHONY: install full format check test integration fault soak-history up demo docs bench-pipeline bench-processors bench-extraction eval-extraction eval soak-processors train-ner train-relations lock clean
+.PHONY: install full format check test integration fault fuzz load soak-history up demo docs bench-pipeline bench-processors bench-extraction eval-extraction eval soak-processors train-ner train-relations lock clean
 
 # What a user runs needs the runtime lock only; developers get the tools on top.
 $(VENV)/.runtime: requirements.lock pyproject.toml requirements-uv.lock
@@ -52,6 +52,12 @@ integration: install
 
 fault: install
 	$(BIN)/python -m tests.fault --report build/fault.json
+
+fuzz: install
+	$(BIN)/python -m tests.fuzz_api --report build/fuzz.txt
+
+load: install
+	$(BIN)/python -m tests.load --report build/load.json
 
 soak-history: install
 	$(BIN)/python -m tests.history --report build/history.json
