@@ -66,12 +66,13 @@ class Freshness(TypedDict):
 
 
 class SearchResponse(TypedDict):
-    """Hits, best first."""
+    """Hits, best first; ``degraded`` names what was asked and did not answer in time."""
 
     query: str
     hits: list[RankedHit]
     next_offset: int | None
     reranked: bool
+    degraded: list[str]
     took_ms: float
     freshness: Freshness
 
