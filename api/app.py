@@ -6,6 +6,7 @@ from api import examples, problems
 from api.answers.flow import Answers
 from api.body_limit import BodyLimit
 from api.crashes import Crashes
+from api.fetching import Fetcher
 from api.measured import Measured
 from api.metrics import RequestMetrics
 from api.ports import Ports
@@ -51,7 +52,9 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
     app.add_middleware(RequestMetrics)
     app.add_middleware(RequestIds)
     chunk_lag = Measured(lambda: ports.lag.seconds_behind("chunk"), max_age=_CHUNK_LAG_MAX_AGE)
-    app.include_router(documents.router(ports.publisher, chunk_lag, max_lag=settings.api.max_lag_seconds))
+    app.include_router(
+        documents.router(ports.publisher, chunk_lag, Fetcher(settings.api), max_lag=settings.api.max_lag_seconds)
+    )
     app.include_router(statuses.router(ports.status))
     search = Search(ports, rerank_candidates=settings.reranking.candidates, graph_timeout=settings.graph.search_timeout)
     app.include_router(searching.router(search))

@@ -1,4 +1,4 @@
-"""A request's body becomes a document record: JSON, or a file in a form."""
+"""A request's body becomes a document record: JSON, or a file in a form; content may be fetched from where it lies."""
 
 import base64
 import binascii
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.datastructures import UploadFile
 
+from api.fetching import MAX_URI, Fetched, Fetcher
 from api.problems import Problem
 from processors.media_types import OCTET_STREAM, canonical, media_type_of
 from schemas.ids import content_hash
@@ -24,16 +25,19 @@ _CONTENTS = ("text", "content_base64", "content_uri")
 _FORM_FIELDS = DocumentRecord.model_fields.keys() - {*_CONTENTS, "operation"}
 
 
-async def document_of(request: Request) -> DocumentRecord:
-    """The document in the body. Without a ``document_id`` it is the file's name or the content's hash.
+async def document_of(request: Request, fetcher: Fetcher) -> DocumentRecord:
+    """The document in the body. Without a ``document_id`` it is the URI, the file's name or the content's hash.
 
     Raises:
-        Problem: 415, the body is neither JSON nor a form.
+        Problem: 415, the body is neither JSON nor a form; or as ``Fetcher.fetch``.
         RequestValidationError: The document is not valid.
     """
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type == "application/json" or media_type.endswith("+json"):
-        return await to_thread.run_sync(_document_from_json, await request.body())
+        fields = await to_thread.run_sync(_json_object, await request.body(), "body")
+        if (uri := _uri_of(fields)) is None:
+            return await to_thread.run_sync(_document_from_json, fields)
+        return await to_thread.run_sync(_document_from_fetched, await fetcher.fetch(uri), uri, fields)
     if media_type == "multipart/form-data":
         return await _document_from_form(request)
     detail = (
@@ -47,6 +51,11 @@ def request_schema() -> dict[str, Any]:
     document = copy.deepcopy(DocumentRecord.model_json_schema())
     document["properties"].pop("operation")
     document.pop("required")
+    document["properties"]["uri"] = {
+        "type": "string",
+        "maxLength": MAX_URI,
+        "description": "Where to fetch the content, over http or https, if AEGIS_API__FETCH allows it.",
+    }
     form = {name: document["properties"][name] for name in sorted(_FORM_FIELDS - {"metadata"})}
     form["file"] = {"type": "string", "format": "binary"}
     form["metadata"] = {"type": "string", "contentMediaType": "application/json", "description": "A JSON object."}
@@ -62,10 +71,28 @@ def request_schema() -> dict[str, Any]:
     }
 
 
-def _document_from_json(body: bytes) -> DocumentRecord:
-    fields = _json_object(body, "body")
-    if "operation" in fields:
-        raise _invalid("extra_forbidden", "DELETE removes a document; POST only publishes one", "operation")
+def _uri_of(fields: dict[str, Any]) -> str | None:
+    """Take out the URI to fetch from, if there is one, once all else is known to be valid."""
+    uri = fields.pop("uri", None)
+    if uri is None:
+        return None
+    if not isinstance(uri, str):
+        raise _invalid("string_type", "not a string", "uri")
+    if given := [name for name in _CONTENTS if fields.get(name) is not None]:
+        raise _invalid("value_error", f"a document with a uri has no {' and '.join(given)}", "uri")
+    _document_from_fetched(Fetched(b"", OCTET_STREAM), uri, fields)
+    return uri
+
+
+def _document_from_fetched(fetched: Fetched, uri: str, fields: Mapping[str, Any]) -> DocumentRecord:
+    _refuse_operation(fields)
+    given = {name: value for name, value in fields.items() if value is not None}
+    defaults = {"document_id": uri, "source": uri, "media_type": fetched.media_type}
+    return _checked(defaults | given | {"content_base64": base64.b64encode(fetched.content).decode()})
+
+
+def _document_from_json(fields: dict[str, Any]) -> DocumentRecord:
+    _refuse_operation(fields)
     content = next((fields[name] for name in _CONTENTS if isinstance(fields.get(name), str)), "")
     if fields.get("document_id") is None:
         fields["document_id"] = content_hash(content.encode())
@@ -102,6 +129,11 @@ def _document_from_file(content: bytes, name: str, media_type: str, form: Mappin
         "media_type": media_type_of(name, content) if said == OCTET_STREAM else said,
     }
     return _checked(defaults | fields | {"content_base64": base64.b64encode(content).decode()})
+
+
+def _refuse_operation(fields: Mapping[str, Any]) -> None:
+    if "operation" in fields:
+        raise _invalid("extra_forbidden", "DELETE removes a document; POST only publishes one", "operation")
 
 
 def _checked(fields: Mapping[str, Any]) -> DocumentRecord:

@@ -6,6 +6,7 @@ Every variable is ``AEGIS_`` plus the path joined by ``__``: ``AEGIS_KAFKA__BOOT
 
 import functools
 import os
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -210,6 +211,14 @@ class Api(_Tree):
     )
     max_embedding_items: int = Field(256, ge=1, description="Texts that one embedding request may hold.")
     max_embedding_tokens: int = Field(32_768, ge=16, description="Tokens that one embedding request may hold.")
+    fetch: bool = Field(False, description="Fetch documents that are published by `uri`, over http and https.")
+    fetch_hosts: tuple[str, ...] = Field((), description="The only hosts to fetch from; empty means any public one.")
+    fetch_private: tuple[IPv4Network | IPv6Network, ...] = Field(
+        (), description="Networks to fetch from though they are not public, such as 10.1.0.0/16."
+    )
+    fetch_timeout: float = Field(20.0, gt=0, le=300, description="Seconds that one fetch may take, redirects included.")
+    search_timeout: float = Field(10.0, gt=0, le=300, description="Seconds that one search may take; beyond, 504.")
+    drain: float = Field(30.0, ge=0, le=600, description="Seconds that requests have to end once SIGTERM came.")
 
 
 class Local(_Tree):

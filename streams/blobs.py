@@ -1,10 +1,13 @@
 """The claim check: content above the record limit lies in a blob store, named by its hash."""
 
 import hashlib
+import re
 
 import fsspec
 
 from processors.errors import PermanentError, UnavailableError
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # no folder, and nothing that a URL or fsspec ("::") reads
 
 
 class Blobs:
@@ -38,7 +41,7 @@ class Blobs:
             UnavailableError: The blob store cannot be read.
         """
         name = uri.removeprefix(f"{self._url}/")
-        if name == uri or "/" in name or name.startswith("."):
+        if name == uri or not _NAME.fullmatch(name):
             raise PermanentError(
                 f"content_uri {uri!r} is not in the blob store {self._url}; publish the content itself"
             )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import numpy as np
@@ -364,14 +365,15 @@ def serving(
     max_lag_seconds: float = 600.0,
     answers: Answers | None = None,
     graph_timeout: float = 10.0,
+    api: Mapping[str, Any] | None = None,
     change: Callable[[Stack], None] | None = None,
 ) -> Iterator[Stack]:
     """A stack that serves on a free port until the block ends."""
     stack = Stack()
     if change is not None:
         change(stack)
-    api = Api(max_body_mb=max_body_mb, max_lag_seconds=max_lag_seconds)
-    settings = Settings(api=api, answers=answers or Answers(), graph={"search_timeout": graph_timeout})
+    limits = Api(max_body_mb=max_body_mb, max_lag_seconds=max_lag_seconds, **(api or {}))
+    settings = Settings(api=limits, answers=answers or Answers(), graph={"search_timeout": graph_timeout})
     config = uvicorn.Config(
         create_app(settings, stack.ports()), port=0, log_level="warning", timeout_graceful_shutdown=2
     )

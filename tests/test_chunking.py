@@ -153,9 +153,14 @@ def test_content_that_cannot_be_had_is_refused_with_a_reason(
         chunker.process([request(1, **fields)])
 
 
-def test_a_blob_path_cannot_leave_the_store(chunker: Chunker, settings: Settings) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["../secret", "..", "%2e%2e%2fsecret", "..\\secret", "a::file:secret", "a/../../secret", "a?b", "", "/etc/passwd"],
+)
+def test_a_blob_path_cannot_leave_the_store(chunker: Chunker, settings: Settings, name: str) -> None:
+    settings.data_dir.joinpath("secret").write_text("Top secret.")
     with pytest.raises(PartialError, match="is not in the blob store"):
-        chunker.process([request(1, content_uri=f"{settings.blob_store_url()}/../secret")])
+        chunker.process([request(1, content_uri=f"{settings.blob_store_url()}/{name}")])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel
 
 from api.admission import admit_document
+from api.fetching import Fetcher
 from api.measured import Measured
 from api.metrics import PUBLISHED
 from api.outbox import Outbox
@@ -37,7 +38,7 @@ class Removed(BaseModel):
     version: int
 
 
-def router(publisher: Publisher, chunk_lag: Measured[float | None], *, max_lag: float) -> APIRouter:
+def router(publisher: Publisher, chunk_lag: Measured[float | None], fetcher: Fetcher, *, max_lag: float) -> APIRouter:
     """The routes that write."""
     routes = APIRouter(tags=["documents"])
     outbox = Outbox(publisher)
@@ -49,14 +50,14 @@ def router(publisher: Publisher, chunk_lag: Measured[float | None], *, max_lag: 
         openapi_extra={"requestBody": request_schema()},
     )
     async def publish_document(request: Request, response: Response) -> Accepted:
-        """Publish a document as JSON, or upload a file.
+        """Publish a document as JSON, or upload a file, or have one fetched from a `uri`.
 
         A document published again under its id replaces the one before, which stays searchable until the new one is
         complete. Without an id, equal content has an equal id. Answers 429 with `Retry-After` while the queue is
         too long, before it reads the body.
         """
         await admit_document(chunk_lag, max_lag=max_lag)
-        document = await document_of(request)
+        document = await document_of(request, fetcher)
         correlation_id = request_id_of(request.scope)
         published = await outbox.send(partial(publisher.publish, document, correlation_id=correlation_id))
         PUBLISHED.labels("upsert").inc()
