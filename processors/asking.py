@@ -8,8 +8,9 @@ from typing import Any, Generic, Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
+from processors.breaker import Breaker
 from processors.errors import UnavailableError
-from processors.llm import Breaker, ChatModel, RefusedError, Schema, Turn, json_object
+from processors.llm import ChatModel, RefusedError, Schema, Turn, json_object
 from schemas.settings import Llm
 
 _CHARS_PER_TOKEN = 3

@@ -2,13 +2,14 @@
 
 from processors import bert
 from processors.bm25 import Bm25Encoder
+from processors.breaker import Breaker
 from processors.chunk import Splitter
 from processors.convert import Converter
 from processors.embed import UNOBSERVED, Embedder, Observer
 from processors.extract import UNOBSERVED as UNOBSERVED_EXTRACTION
 from processors.extract import Extractor, Missing, Phase, Pipeline, Recogniser
 from processors.extract import Observer as ExtractionObserver
-from processors.llm import Breaker, ChatModel
+from processors.llm import ChatModel
 from processors.model_folder import ModelFolder, model_folder
 from processors.ner import NamedEntityRecogniser
 from processors.ner.rules import RuleRecogniser

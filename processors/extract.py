@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from processors.breaker import Breaker
 from processors.dedup import deduplicated
 from processors.errors import UnavailableError
-from processors.llm import Breaker
 from processors.ner.recogniser import Span
 from processors.relations.cooccurrence import related
 from processors.relations.degrading import NOBODY, Attributed, Degrading

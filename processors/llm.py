@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import httpx
@@ -16,7 +15,6 @@ from processors.llm_stream import Reply
 from schemas.settings import Llm
 
 ChatProtocol = Literal["openai", "ollama"]
-BreakerState = Literal["closed", "open", "half-open"]
 Turn = Mapping[str, str]
 Schema = Mapping[str, Any]
 
@@ -176,51 +174,3 @@ def fence(texts: Sequence[str]) -> str:
 def json_object(answer: str) -> str:
     """The part of an answer that may be a JSON object, without what a model wraps around it."""
     return answer[answer.find("{") : answer.rfind("}") + 1]
-
-
-class Breaker:
-    """Spares a server that keeps failing (Nygard, Release It!). May be shared by threads.
-
-    Closed, it admits everybody. ``failures`` in a row open it for ``recovery`` seconds; then, half open, it admits one,
-    who closes it or opens it again. One who never comes back holds it for ``recovery`` seconds at most.
-    """
-
-    def __init__(
-        self, *, failures: int = 5, recovery: float = 30.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.state: BreakerState = "closed"
-        self._limit = failures
-        self._recovery = recovery
-        self._clock = clock
-        self._failures = 0
-        self._opened_at = 0.0
-        self._lock = threading.Lock()
-
-    def admit(self) -> None:
-        """Return if one may go and ask.
-
-        Raises:
-            UnavailableError: It is open, for ``retry_after`` seconds.
-        """
-        with self._lock:
-            if self.state == "closed":
-                return
-            wait = self._opened_at + self._recovery - self._clock()
-            if wait > 0:
-                raise UnavailableError(f"after {self._failures} failures it is not asked", retry_after=wait)
-            self.state = "half-open"
-            self._opened_at = self._clock()
-
-    def succeeded(self) -> None:
-        """Note that it works."""
-        with self._lock:
-            self.state = "closed"
-            self._failures = 0
-
-    def failed(self) -> None:
-        """Note that it does not."""
-        with self._lock:
-            self._failures += 1
-            if self._failures >= self._limit:  # as they are until it works again
-                self.state = "open"
-                self._opened_at = self._clock()

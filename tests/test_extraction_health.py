@@ -15,9 +15,9 @@ import deploy.model_metrics
 from deploy.extraction_watch import ExtractionWatch
 from deploy.local.broker import free_port
 from deploy.local.supervisor import command_child
+from processors.breaker import Breaker
 from processors.errors import UnavailableError
 from processors.extract import Found, Phase
-from processors.llm import Breaker
 from processors.recent import Recent
 from processors.runtimes.devices import gpu_memory
 from schemas import headers

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from processors.asking import PartlyAnsweredError
+from processors.breaker import Breaker
 from processors.errors import UnavailableError
-from processors.llm import Breaker
 from processors.relations import RelationExtractor
 from processors.relations.degrading import NOBODY, Attributed, Degrading
 from processors.relations.llm import LlmRelationExtractor

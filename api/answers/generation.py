@@ -7,8 +7,9 @@ from contextlib import aclosing
 from anyio import CapacityLimiter, to_thread
 
 from api.ports import Chat, Reply
+from processors.breaker import Breaker
 from processors.errors import UnavailableError
-from processors.llm import Breaker, RefusedError, Turn
+from processors.llm import RefusedError, Turn
 
 
 class Generation:

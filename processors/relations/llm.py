@@ -6,8 +6,8 @@ from typing import Protocol
 
 from processors import asking
 from processors.asking import Asker, PartlyAnsweredError
+from processors.breaker import Breaker
 from processors.errors import UnavailableError
-from processors.llm import Breaker
 from processors.relations.llm_question import PROMPT_CHARS, SCHEMA, VERSION, Misfit, Passage, Question, passage_of
 from schemas.records import Mention, Relation
 from schemas.settings import Llm

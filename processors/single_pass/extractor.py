@@ -7,9 +7,9 @@ from itertools import islice
 
 from processors import asking
 from processors.asking import Asker, PartlyAnsweredError
+from processors.breaker import Breaker
 from processors.dedup import deduplicated
 from processors.extract import UNOBSERVED, Extractor, Found, Observer, mentions_of, with_untyped
-from processors.llm import Breaker
 from processors.ner.other_labels import published_type
 from processors.ner.recogniser import Span, with_dates
 from processors.relations.llm_question import evidence_in
