@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from api import pools
 from api.measured import Measured
 from api.problems import Problem
 
@@ -13,24 +14,25 @@ class Slots:
     """At most ``limit`` of one kind of request at a time."""
 
     def __init__(self, limit: int, what: str) -> None:
-        self._limit = limit
+        self.limit = limit
         self._what = what
-        self._taken = 0
+        self.taken = 0
+        pools.register(what, self)
 
     def check(self) -> None:
         """Raise a 429 problem if all are taken."""
-        if self._taken >= self._limit:
-            raise Problem(429, "overloaded", f"{self._limit} {self._what} are open; try again", retry_after=1)
+        if self.taken >= self.limit:
+            raise Problem(429, "overloaded", f"{self.limit} {self._what} are open; try again", retry_after=1)
 
     @contextmanager
     def one(self) -> Iterator[None]:
         """Hold one; a 429 problem if all are taken."""
         self.check()
-        self._taken += 1
+        self.taken += 1
         try:
             yield
         finally:
-            self._taken -= 1
+            self.taken -= 1
 
 
 async def admit_document(seconds_behind: Measured[float | None], *, max_lag: float) -> None:

@@ -5,7 +5,9 @@ from fastapi import FastAPI
 from api import examples, problems
 from api.answers.flow import Answers
 from api.body_limit import BodyLimit
+from api.breakers import Breakers
 from api.crashes import Crashes
+from api.draining import Drained, Draining
 from api.fetching import Fetcher
 from api.measured import Measured
 from api.metrics import RequestMetrics
@@ -46,9 +48,13 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
         responses={"default": _PROBLEM},
     )
     problems.install(app)
+    breakers = Breakers(settings.api)
+    ports = breakers.around(ports)
+    app.state.draining = draining = Draining()
     # The last one added meets a request first.
     app.add_middleware(BodyLimit, max_body_mb=settings.api.max_body_mb, large=frozenset({documents.DOCUMENTS}))
     app.add_middleware(Crashes)
+    app.add_middleware(Drained, draining=draining)
     app.add_middleware(RequestMetrics)
     app.add_middleware(RequestIds)
     chunk_lag = Measured(lambda: ports.lag.seconds_behind("chunk"), max_age=_CHUNK_LAG_MAX_AGE)
@@ -57,8 +63,8 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
     )
     app.include_router(statuses.router(ports.status))
     search = Search(ports, rerank_candidates=settings.reranking.candidates, graph_timeout=settings.graph.search_timeout)
-    app.include_router(searching.router(search))
-    answers = Answers(ports, search, settings)
+    app.include_router(searching.router(search, timeout=settings.api.search_timeout))
+    answers = Answers(ports, search, settings, breakers)
     app.include_router(chat.router(answers))
     app.include_router(completions.router(answers))
     app.include_router(graph.router(ports.graph))
@@ -67,7 +73,7 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
     app.include_router(operations.router(ports))
     app.include_router(dead_letters.router(ports.dead_letters))
     app.include_router(consistency.router(ports.consistency))
-    app.include_router(health.router(ports, chunk_lag))
+    app.include_router(health.router(ports, chunk_lag, breakers))
     app.include_router(extraction.router(ports, settings.extraction))
     examples.show(app)
     return app

@@ -26,6 +26,9 @@ ANSWER_SECONDS = Histogram(
 ANSWERS = Counter("aegis_answers", "Answers by outcome: generated, partial, extractive, unknown, cached.", ["outcome"])
 DEGRADED = Counter("aegis_search_degraded", "Searches answered without a part that did not answer in time.", ["part"])
 PUBLISHED = Counter("aegis_api_published_records", "Records published through the API.", ["operation"])
+BREAKER_STATE = Gauge(
+    "aegis_circuit_breaker_state", "What the API asks: 0 it is asked, 1 it is tried once, 2 it is left alone.", ["name"]
+)
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

@@ -6,8 +6,9 @@ from contextvars import copy_context
 from functools import partial
 
 import structlog
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 
+from api import pools
 from api.ports import Published, Publisher
 from processors.errors import UnavailableError
 
@@ -28,7 +29,7 @@ class Outbox:
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
-        self._thread = CapacityLimiter(1)
+        self._thread = pools.threads("publish", 1)
         self._turn = asyncio.Lock()
         self._waiting: list[tuple[Callable[[], Published], asyncio.Future[Published]]] = []
 

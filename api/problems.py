@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from api.request_ids import request_id_of
-from processors.errors import OverloadedError, UnavailableError
+from processors.errors import OverloadedError, TransientError, UnavailableError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 5.0
@@ -61,6 +61,7 @@ def install(app: FastAPI) -> None:
     app.exception_handler(RequestValidationError)(_of_invalid_request)
     app.exception_handler(OverloadedError)(_of_overload)
     app.exception_handler(UnavailableError)(_of_unavailable)
+    app.exception_handler(TransientError)(_of_unavailable)
 
 
 def problem_response(scope: Scope, problem: Problem) -> Response:
@@ -109,13 +110,12 @@ async def _of_overload(request: Request, error: OverloadedError) -> Response:
     )
 
 
-async def _of_unavailable(request: Request, error: UnavailableError) -> Response:
+async def _of_unavailable(request: Request, error: UnavailableError | TransientError) -> Response:
     """The client learns that something is down, the log learns what."""
     log.warning("unavailable", path=request.url.path, error=str(error))
     detail = "a part of the system that is needed for this does not answer; try again later"
-    return problem_response(
-        request.scope, Problem(503, "unavailable", detail, retry_after=error.retry_after or RETRY_AFTER)
-    )
+    wait = error.retry_after if isinstance(error, UnavailableError) else None
+    return problem_response(request.scope, Problem(503, "unavailable", detail, retry_after=wait or RETRY_AFTER))
 
 
 def _without_values(errors: Sequence[Any]) -> list[dict[str, object]]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Literal, NamedTuple, Self
 
 import structlog
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, WithJsonSchema, model_validator
 
+from api import pools
 from api.absence import Absence, Asked, absence
 from api.admission import Slots
 from api.arranging import as_fused, diversified, grouped, marked, reranked
@@ -197,7 +198,7 @@ class Search:
         self._ports = ports
         self._walk = Walk(ports.graph, timeout=graph_timeout)
         self._rerank_candidates = rerank_candidates
-        self._threads = CapacityLimiter(_THREADS)
+        self._threads = pools.threads("search", _THREADS)
         self._searching = Slots(_MAX_IN_FLIGHT, "searches")
         self._waiting = Slots(_MAX_WAITING, "searches that wait for a document")
         self._lag = Measured(lambda: ports.lag.measure(INDEX_STAGES), max_age=_LAG_MAX_AGE)

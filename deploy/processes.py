@@ -9,6 +9,7 @@ import structlog
 import uvicorn
 
 from api.app import create_app
+from api.draining import DrainingServer
 from api.ports import Ports
 from deploy.consistency import consistency_of
 from deploy.extraction_watch import ExtractionWatch
@@ -30,6 +31,7 @@ from streams.stuck import stuck
 
 log = structlog.get_logger()
 
+_GRACE = 10  # seconds
 NODE_STAGES: tuple[StageName, ...] = ("index-vectors", "index-graph")
 
 
@@ -89,7 +91,7 @@ def run_node(settings: Settings, bootstrap_servers: str) -> None:
         thread.start()
         run_until_signalled(worker.run)
         server.should_exit = True
-        thread.join(timeout=10)
+        thread.join(timeout=settings.api.drain + _GRACE)
     view.stop()
 
 
@@ -167,12 +169,13 @@ def _summaries(healths: Mapping[StageName, StageHealth]) -> Callable[[], Mapping
 
 
 def _server(settings: Settings, ports: Ports) -> uvicorn.Server:
+    app = create_app(settings, ports)
     configuration = uvicorn.Config(
-        create_app(settings, ports),
+        app,
         host=settings.api.host,
         port=settings.api.port,
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=_GRACE,
     )
-    return uvicorn.Server(configuration)
+    return DrainingServer(configuration, app.state.draining, within=settings.api.drain)

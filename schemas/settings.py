@@ -218,7 +218,9 @@ class Api(_Tree):
     )
     fetch_timeout: float = Field(20.0, gt=0, le=300, description="Seconds that one fetch may take, redirects included.")
     search_timeout: float = Field(10.0, gt=0, le=300, description="Seconds that one search may take; beyond, 504.")
-    drain: float = Field(30.0, ge=0, le=600, description="Seconds that requests have to end once SIGTERM came.")
+    breaker_failures: int = Field(5, ge=1, description="Failures in a row after which a store or model is left alone.")
+    breaker_recovery: float = Field(30.0, gt=0, description="Seconds until it is tried again.")
+    drain: float = Field(20.0, ge=0, le=600, description="Seconds that requests have to end once SIGTERM came.")
 
 
 class Local(_Tree):

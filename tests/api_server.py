@@ -15,6 +15,7 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from api.app import create_app
+from api.draining import DrainingServer
 from api.ports import Chat, Ports
 from api.retrievers.graph import Graph
 from api.retrievers.hits import DocumentState, Hit
@@ -330,6 +331,7 @@ class Stack:
     embedded: list[str] = field(default_factory=list)
     http: httpx.Client = field(default_factory=httpx.Client)
     port: int = 0
+    server: uvicorn.Server | None = None
     logs: Sequence[Mapping[str, object]] = ()
 
     def embed_query(self, text: str) -> Vector:
@@ -372,12 +374,11 @@ def serving(
     stack = Stack()
     if change is not None:
         change(stack)
-    limits = Api(max_body_mb=max_body_mb, max_lag_seconds=max_lag_seconds, **(api or {}))
+    limits = Api(max_body_mb=max_body_mb, max_lag_seconds=max_lag_seconds, **{"drain": 0.0, **(api or {})})
     settings = Settings(api=limits, answers=answers or Answers(), graph={"search_timeout": graph_timeout})
-    config = uvicorn.Config(
-        create_app(settings, stack.ports()), port=0, log_level="warning", timeout_graceful_shutdown=2
-    )
-    server = uvicorn.Server(config)
+    app = create_app(settings, stack.ports())
+    config = uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=2)
+    stack.server = server = DrainingServer(config, app.state.draining, within=limits.drain)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 20

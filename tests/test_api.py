@@ -281,7 +281,9 @@ def test_health_names_what_is_not_ready(stack: Stack) -> None:
     assert stack.http.get("/health/ready").json() == {"ready": True}
     assert stack.http.get("/health").json() == {
         "ready": True,
+        "status": "ok",
         "reasons": [],
+        "breakers": {"embedding": "closed", "vectors": "closed", "graph": "closed"},
         "broker": {"ready": True, "chunk_lag_seconds": 0.0},
         "index": {"ready": True, "chunks": 7},
         "stages": {"embed": {"ready": True, "reason": None}},

@@ -1,11 +1,11 @@
 """Time for an answer, split over its steps."""
 
-import asyncio
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
+from api.deadlines import within
 from api.metrics import ANSWER_SECONDS
 from api.tracing import record_phase
 
@@ -47,17 +47,10 @@ class Budget:
             record_phase(f"answer {step}", began_ns)
 
     async def run(self, step: Step, work: Coroutine[Any, Any, T]) -> T:
-        """The work's result. What is late, or wanted no more, is left to its thread: that cannot be stopped.
+        """The work's result, as ``within``.
 
         Raises:
             TimeoutError: It is not there by the step's deadline.
         """
         with self.timed(step):
-            task = asyncio.ensure_future(work)
-            try:
-                done, _ = await asyncio.wait({task}, timeout=self.left(step))
-                if not done:
-                    raise TimeoutError(step)
-                return task.result()
-            finally:
-                task.cancel()
+            return await within(self.left(step), work)

@@ -24,6 +24,7 @@ from api.answers.shapes import (
 )
 from api.answers.state import Asked, State
 from api.answers.words import words_for
+from api.breakers import Breakers
 from api.measured import Measured
 from api.metrics import ANSWER_SECONDS, ANSWERS
 from api.ports import Ports
@@ -52,13 +53,17 @@ _REWRITE_TOKENS = 128
 class Answers:
     """Answers questions. More than ``AEGIS_ANSWERS__MAX_IN_FLIGHT`` at once are refused with 429."""
 
-    def __init__(self, ports: Ports, search: Search, settings: Settings) -> None:
+    def __init__(self, ports: Ports, search: Search, settings: Settings, breakers: Breakers) -> None:
         self._ports = ports
         self._search = search
         self._settings = settings.answers
         self._context_tokens = settings.llm.context_tokens
         self._slots = Slots(self._settings.max_in_flight, "answers")
-        self._generation = Generation(ports.chat, threads=self._settings.max_in_flight) if ports.chat else None
+        self._generation = (
+            Generation(ports.chat, breaker=breakers.named("llm"), threads=self._settings.max_in_flight)
+            if ports.chat
+            else None
+        )
         self._reader = Reader(ports)
         self._sessions = Sessions(self._settings)
         self._cache = AnswerCache(self._settings)

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 
+from api import pools
 from api.ports import Chat, Reply
 from processors.breaker import Breaker
 from processors.errors import UnavailableError
@@ -15,11 +16,11 @@ from processors.llm import RefusedError, Turn
 class Generation:
     """A language model behind a breaker. ``threads`` answers at once are read."""
 
-    def __init__(self, chat: Chat, *, threads: int) -> None:
+    def __init__(self, chat: Chat, *, breaker: Breaker, threads: int) -> None:
         self.name = chat.name
-        self.breaker = Breaker()
+        self._breaker = breaker
         self._chat = chat
-        self._threads = CapacityLimiter(threads)
+        self._threads = pools.threads("language model", threads)
 
     async def pieces(self, turns: Sequence[Turn], *, max_tokens: int, within: float) -> AsyncGenerator[str, None]:
         """What the model says, as it comes; leaving early closes the connection to it.
@@ -28,7 +29,7 @@ class Generation:
             TimeoutError: It is not done ``within`` seconds.
             UnavailableError: It is not asked now, fails, or breaks off.
         """
-        self.breaker.admit()
+        self._breaker.admit()
         reply = self._chat.stream(turns, max_tokens=max_tokens, timeout=within + 1)  # ours ends first
         deadline = asyncio.get_running_loop().time() + within
         try:
@@ -37,11 +38,11 @@ class Generation:
         except RefusedError:
             raise  # this question's fault
         except (UnavailableError, TimeoutError):
-            self.breaker.failed()
+            self._breaker.failed()
             raise
         finally:
             reply.close()
-        self.breaker.succeeded()
+        self._breaker.succeeded()
 
     async def whole(self, turns: Sequence[Turn], *, max_tokens: int, within: float) -> str:
         """All that the model says. Raises as ``pieces``."""

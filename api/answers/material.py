@@ -6,8 +6,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 
+from api import pools
 from api.answers.shapes import AnswerSource
 from api.ports import Ports
 from api.search import RankedHit
@@ -38,7 +39,7 @@ class Reader:
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
-        self._threads = CapacityLimiter(_THREADS)
+        self._threads = pools.threads("answers", _THREADS)
 
     async def embed(self, texts: Sequence[str]) -> Vector:
         """float32[len(texts), dimension]."""

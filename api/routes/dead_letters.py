@@ -5,10 +5,11 @@ from functools import partial
 from itertools import groupby
 from typing import Annotated, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from fastapi import APIRouter, Path, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from api import pools
 from api.admission import Slots
 from api.ports import DeadLetters
 from api.problems import Problem
@@ -106,7 +107,7 @@ class Resolved(BaseModel):
 def router(letters: DeadLetters) -> APIRouter:
     """The routes."""
     routes = APIRouter(prefix="/api/v1/dlq", tags=["dead letters"])
-    threads = CapacityLimiter(_THREADS)
+    threads = pools.threads("dead letters", _THREADS)
     slots = Slots(_MAX_IN_FLIGHT, "requests for dead letters")
 
     async def ask(question: Callable[[], T]) -> T:

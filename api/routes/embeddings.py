@@ -7,13 +7,14 @@ from concurrent.futures import Future
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from starlette.requests import ClientDisconnect
 
+from api import pools
 from api.admission import Slots
 from api.ports import Embeddings
 from api.problems import Problem
@@ -76,7 +77,7 @@ class EmbeddingResponse(BaseModel):
 def router(embeddings: Embeddings, limits: Api) -> APIRouter:
     """The route of the embedding model."""
     routes = APIRouter(tags=["models"])
-    threads = CapacityLimiter(_THREADS)
+    threads = pools.threads("embeddings", _THREADS)
     slots = Slots(_MAX_IN_FLIGHT, "embedding requests")
 
     def submit(texts: list[str], caller: str, deadline: float) -> tuple[Future[Vectors], int]:

@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel
 
+from api import pools
 from api.admission import Slots
 from api.problems import Problem
 from api.retrievers.graph import Entity, Graph, GraphChunk, Subgraph
@@ -34,7 +35,7 @@ class Mentions(BaseModel):
 def router(graph: Graph) -> APIRouter:
     """The routes that read the graph."""
     routes = APIRouter(tags=["graph"])
-    threads = CapacityLimiter(_THREADS)
+    threads = pools.threads("graph", _THREADS)
     slots = Slots(_MAX_IN_FLIGHT, "graph queries")
 
     async def found(entity_id: str) -> Entity:

@@ -1,14 +1,16 @@
 """Is it alive, is it ready, and if not, why."""
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from api.breakers import Breakers
 from api.measured import Measured
 from api.ports import Ports
 from api.problems import RETRY_AFTER, Problem
+from processors.breaker import BreakerState
 
 _ANSWER_TIMEOUT = 3.0
 _MAX_AGE = 2.0
@@ -36,10 +38,15 @@ class Index(BaseModel):
 
 
 class Health(BaseModel):
-    """Everything this process stands on; ``reasons`` says what is not ready."""
+    """Everything this process stands on; ``reasons`` says what is not ready.
+
+    ``status``: ``down`` is not ready; ``degraded`` leaves alone, for a while, one of ``breakers`` that is not closed.
+    """
 
     ready: bool
+    status: Literal["ok", "degraded", "down"]
     reasons: list[str]
+    breakers: Mapping[str, BreakerState]
     broker: Broker
     index: Index
     stages: Mapping[str, Mapping[str, object]]
@@ -51,7 +58,7 @@ class Ready(BaseModel):
     ready: bool = True
 
 
-def router(ports: Ports, chunk_lag: Measured[float | None]) -> APIRouter:
+def router(ports: Ports, chunk_lag: Measured[float | None], breakers: Breakers) -> APIRouter:
     """The routes."""
     routes = APIRouter(tags=["health"])
     chunks = Measured(ports.retriever.count, max_age=_MAX_AGE)
@@ -62,8 +69,12 @@ def router(ports: Ports, chunk_lag: Measured[float | None]) -> APIRouter:
         stages = ports.healths()
         tired = [f"{name}: {stage['reason']}" for name, stage in stages.items() if not stage["ready"]]
         reasons = [reason for reason in (broker_reason, index_reason) if reason] + tired
+        states = breakers.states()
+        degraded = any(state != "closed" for state in states.values())
         return Health(
             ready=not reasons,
+            status="down" if reasons else "degraded" if degraded else "ok",
+            breakers=states,
             reasons=reasons,
             broker=Broker(ready=not broker_reason, chunk_lag_seconds=lag),
             index=Index(ready=not index_reason, chunks=count),

@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict
 
+from api import pools
 from api.admission import Slots
 from api.lag_metrics import Progress, lag_metrics, progress_metrics
 from api.measured import Measured
@@ -60,6 +61,13 @@ class StuckDocuments(BaseModel):
     documents: list[Stuck]
 
 
+class Pools(BaseModel):
+    """Threads that ask the stores and models, and slots of requests, each by what it is for."""
+
+    threads: dict[str, pools.PoolUse]
+    slots: dict[str, pools.PoolUse]
+
+
 def router(ports: Ports) -> APIRouter:
     """The routes."""
     routes = APIRouter(tags=["operations"])
@@ -90,6 +98,11 @@ def router(ports: Ports) -> APIRouter:
         """
         with slots.one():
             return StuckDocuments(documents=list(await to_thread.run_sync(ports.stuck, older_than, limit)))
+
+    @routes.get("/api/pool/stats", summary="Pools")
+    async def pool_stats() -> Pools:
+        """What is bounded here, and how much of it is in use; beyond, requests wait for a thread, or get 429."""
+        return Pools(threads=pools.threads_in_use(), slots=pools.slots_in_use())
 
     @routes.get("/api/v1/formats", summary="Formats")
     async def formats() -> dict[str, tuple[str, ...]]:

@@ -3,11 +3,12 @@
 import uuid
 from typing import Annotated
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from api import pools
 from api.admission import Slots
 from api.problems import Problem
 from processors.rerankers import Reranker
@@ -52,7 +53,7 @@ class RerankResponse(BaseModel):
 def router(reranker: Reranker | None, limits: Api) -> APIRouter:
     """The route of the reranker."""
     routes = APIRouter(tags=["models"])
-    threads = CapacityLimiter(_THREADS)
+    threads = pools.threads("rerank", _THREADS)
     slots = Slots(_MAX_IN_FLIGHT, "rerank requests")
 
     @routes.post("/v1/rerank", summary="Order documents by relevance")
