@@ -57,6 +57,6 @@ class DrainingServer(uvicorn.Server):
         """Refuse what comes from now on, and end once nothing is under way."""
         self._draining.begun = True
         deadline = time.monotonic() + self._within
-        while self._draining.under_way and not self.force_exit and time.monotonic() < deadline:
+        while self._draining.under_way and not self.force_exit and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK)
         await super().shutdown(sockets)

@@ -69,7 +69,7 @@ class Site(BaseHTTPRequestHandler):
 @contextmanager
 def site(tls: ssl.SSLContext | None = None) -> Iterator[tuple[int, list[tuple[str, str]]]]:
     """A web site on a free port of 127.0.0.1, and what it was asked."""
-    handler = type("Here", (Site,), {"asked": [], "closing": threading.Event()})
+    handler: Any = type("Here", (Site,), {"asked": [], "closing": threading.Event()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
