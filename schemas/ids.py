@@ -28,6 +28,16 @@ def entity_id(entity_type: str, name: str) -> str:
     return _id_of("entity", entity_type, name)
 
 
+def entity_pair_id(one: str, other: str) -> str:
+    """Id of two entities together, whichever is named first."""
+    return _id_of("pair", *sorted((one, other)))
+
+
+def name_key_id(entity_type: str, key: str) -> str:
+    """Id of a form by which names of a type meet."""
+    return _id_of("name-key", entity_type, key)
+
+
 def normalised_name(text: str) -> str:
     """Unicode NFKC, case folded, white space folded, outer punctuation off.
 

@@ -170,6 +170,26 @@ class Extraction(_Record):
     pipeline: str = "rules"
 
 
+class Decision(_Record):
+    """What a person decided about two entities; ``open`` takes an earlier decision back. The newest of a pair counts.
+
+    It travels to the graph behind the extractions, keyed by the pair, so that a graph that is built anew learns it too.
+    """
+
+    kind: Literal["decision"] = "decision"
+    first: str = Field(min_length=36, max_length=36, description="Entity id.")
+    second: str = Field(min_length=36, max_length=36, description="Entity id.")
+    verdict: Literal["same", "apart", "open"]
+    reason: str = Field(min_length=1, max_length=1000)
+    version: Version
+
+    @model_validator(mode="after")
+    def _about_two(self) -> Self:
+        if self.first == self.second:
+            raise ValueError("a decision is about two entities; first and second are the same one")
+        return self
+
+
 State = Literal["chunked", "embedded", "extracted", "indexed", "deleted", "unchanged", "retrying", "dead-lettered"]
 
 
@@ -190,4 +210,4 @@ class StatusRecord(_OfDocument):
 
 ChunkRecord = Annotated[Chunk | Mark, Field(discriminator="kind")]
 EmbeddingRecord = Annotated[EmbeddedChunk | Mark, Field(discriminator="kind")]
-ExtractionRecord = Annotated[Extraction | Mark, Field(discriminator="kind")]
+ExtractionRecord = Annotated[Extraction | Mark | Decision, Field(discriminator="kind")]

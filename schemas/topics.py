@@ -29,7 +29,9 @@ DOCUMENTS = Topic(
 )
 CHUNKS = Topic("aegis.chunks.v1", "Pieces of documents, and marks (delete, touch).")
 EMBEDDINGS = Topic("aegis.embeddings.v1", "Chunks with their vectors.")
-EXTRACTIONS = Topic("aegis.extractions.v1", "Chunks with their mentions and relations.")
+EXTRACTIONS = Topic(
+    "aegis.extractions.v1", "Chunks with their mentions and relations, and what people decided about entities."
+)
 STATUS = Topic(
     "aegis.status.v1",
     "Where every document is; one record per document and stage survives compaction.",

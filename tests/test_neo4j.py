@@ -98,7 +98,7 @@ def test_a_graph_of_another_format_is_named(store: GraphStore) -> None:
             with pytest.raises(PermanentError, match=rf"format \[\[0\]\], expected {cypher.FORMAT}"):
                 open_graph_store(settings())
         finally:
-            driver.execute_query("MATCH (f:Format) SET f.version = 1", database_=DATABASE)
+            driver.execute_query(f"MATCH (f:Format) SET f.version = {cypher.FORMAT}", database_=DATABASE)
     assert kinds(store) == {}
 
 

@@ -1,8 +1,10 @@
-"""All Cypher that writes, checks and dumps the graph, and the rows it takes, in one place.
+"""The Cypher that writes, checks and dumps the graph, and the rows it takes.
 
     (:Chunk)-[:PART_OF]->(:Document)
     (:Entity)-[:MENTIONED_IN {count, confidence, surface}]->(:Chunk)
     (:Entity)-[:RELATED_TO {type, chunk_id, evidence, confidence}]->(:Entity)    one edge per supporting chunk
+
+How entities are linked to each other is in ``streams/sinks/links.py``.
 
 Every statement runs on both engines except where a comment says otherwise. What the engine can look up by primary key
 it does; three forms matter to ladybug 0.22 and hurt nobody else. ``MATCH (a {id: row.a}) MATCH (b {id: row.b})`` is two
@@ -17,6 +19,7 @@ from typing import Any
 from processors.errors import PermanentError
 from schemas.ids import chunk_id, entity_id
 from schemas.records import Extraction, Mention, Revision
+from streams.sinks import links
 from streams.sinks.index import Head
 
 Row = dict[str, object]
@@ -37,6 +40,7 @@ SCHEMA = (
     "CREATE REL TABLE MENTIONED_IN(FROM Entity TO Chunk, count INT64, confidence DOUBLE, surface STRING)",
     "CREATE REL TABLE RELATED_TO(FROM Entity TO Entity, type STRING, chunk_id UUID, evidence STRING, "
     "confidence DOUBLE)",
+    *links.SCHEMA,
     f"CREATE (:Format {{version: {FORMAT}}})",
 )
 TABLES = "CALL show_tables() RETURN name"
@@ -103,6 +107,7 @@ NEO4J_SCHEMA = (
     "CREATE CONSTRAINT format_version IF NOT EXISTS FOR (f:Format) REQUIRE f.version IS UNIQUE",
     "CREATE INDEX entity_prefix IF NOT EXISTS FOR (e:Entity) ON (e.prefix)",  # a key of an index is 8 kB at most
     "CREATE INDEX relation_chunk_id IF NOT EXISTS FOR ()-[r:RELATED_TO]-() ON (r.chunk_id)",
+    *links.NEO4J_SCHEMA,
     "CALL db.awaitIndexes(60)",
 )
 MERGE_FORMAT = f"MERGE (:Format {{version: {FORMAT}}})"
@@ -156,11 +161,13 @@ RETURN 'relation' AS kind, s.type AS source_type, s.name AS source_name, t.type 
        r.type AS type, c.document_id AS document_id, c.chunk_index AS chunk_index
 ORDER BY source_type, source_name, target_type, target_name, type, document_id, chunk_index
 """,
+    *links.DUMPS,
 )
 ORPHANS = (
     "MATCH (e:Entity) WHERE NOT EXISTS { MATCH (e)-[:MENTIONED_IN]->(:Chunk) } RETURN count(*)",
     "MATCH (c:Chunk) WHERE NOT EXISTS { MATCH (c)-[:PART_OF]->(:Document) } RETURN count(*)",
     "MATCH (:Entity)-[r:RELATED_TO]->(:Entity) WHERE NOT EXISTS { MATCH (c:Chunk {id: r.chunk_id}) } RETURN count(*)",
+    *links.ORPHANS,
 )
 
 

@@ -19,8 +19,9 @@ from typing import Any, TypeVar
 import ladybug
 
 from processors.errors import FatalError, PermanentError, PipelineError, TransientError, UnavailableError
-from schemas.records import Extraction, Revision
-from streams.sinks import cypher
+from schemas.ids import entity_pair_id
+from schemas.records import Decision, Extraction, Revision
+from streams.sinks import cypher, links
 from streams.sinks.index import Head
 
 Run = Callable[..., list[list[Any]]]
@@ -167,6 +168,16 @@ class LadybugGraphStore:
         with self._transaction() as run:
             return work(run)
 
+    def decide(self, decisions: Sequence[Decision]) -> None:
+        """Keep what people decided, unless something newer about the same entities is kept already."""
+        ids = sorted({entity_pair_id(decision.first, decision.second) for decision in decisions})
+        with self._transaction() as run:
+            known = run(links.DECISIONS_OF, ids=ids)
+            if new := sorted(set(ids) - {str(row[0]) for row in known}):
+                run(links.CREATE_DECISIONS, ids=new)
+            if rows := links.decision_rows(decisions, known):
+                run(links.SET_DECISIONS, rows=rows)
+
     def close(self) -> None:
         """Release the connection. Every commit is on disk already; closing the database folds the log."""
         with self._lock:
@@ -176,8 +187,9 @@ class LadybugGraphStore:
         """Canonical rows of what answers queries, in an order that depends on nothing else.
 
         Rows are ``("document", id)``, ``("chunk", document_id, chunk_index, text)``, ``("entity", type, name)``,
-        ``("mention", type, name, document_id, chunk_index, count)`` and ``("relation", source type, source name,
-        target type, target name, type, document_id, chunk_index)``. Two graphs with the same rows answer alike.
+        ``("mention", type, name, document_id, chunk_index, count)``, ``("relation", source type, source name,
+        target type, target name, type, document_id, chunk_index)``, ``("link", type, alias, name, reason, score)`` and
+        ``("decision", entity id, entity id, verdict, reason)``. Two graphs with the same rows answer alike.
         Each kind of row is one consistent snapshot; for one of all, stop the writers.
         """
         with ladybug.Connection(self._database) as connection:
@@ -185,7 +197,7 @@ class LadybugGraphStore:
                 yield from map(tuple, _rows(connection, query))
 
     def orphans(self) -> int:
-        """Entities without mention, chunks without document and relations whose chunk is gone; 0 is right."""
+        """Entities, chunks, relations and name keys that have lost what they were made for; 0 is right."""
         with ladybug.Connection(self._database) as connection:
             return sum(_rows(connection, query)[0][0] for query in cypher.ORPHANS)
 
@@ -255,9 +267,24 @@ def _create_chunks(run: Run, items: Mapping[str, Extraction], *, live: bool) -> 
 
 def _create_entities(run: Run, rows: Mapping[str, cypher.Row]) -> None:
     known = {str(id_) for (id_,) in run(cypher.KNOWN_ENTITIES, ids=list(rows))}
-    new = [row for id_, row in rows.items() if id_ not in known]
+    new = {id_: row for id_, row in rows.items() if id_ not in known}
     if new:
-        run(cypher.CREATE_ENTITIES, rows=new)
+        run(cypher.CREATE_ENTITIES, rows=list(new.values()))
+        _create_links(run, new)
+
+
+def _create_links(run: Run, entities: Mapping[str, cypher.Row]) -> None:
+    keyed = links.key_rows(entities.values())
+    ids = sorted({str(row["key_id"]) for row in keyed})
+    if not ids:
+        return
+    known = {str(id_) for (id_,) in run(links.KNOWN_KEYS, ids=ids)}
+    met = [row for id_ in sorted(known) for row in run(links.KEYED_BY, id=id_)]
+    if new := [id_ for id_ in ids if id_ not in known]:
+        run(links.CREATE_KEYS, ids=new)
+    run(links.CREATE_KEYED, rows=keyed)
+    if rows := links.link_rows(entities, keyed, met):
+        run(links.CREATE_LINKS, rows=rows)
 
 
 def _remove(run: Run, chunk_ids: Sequence[str]) -> None:
@@ -273,4 +300,7 @@ def _remove(run: Run, chunk_ids: Sequence[str]) -> None:
     run(cypher.REMOVE_CHUNKS, ids=list(chunk_ids))
     gone = [entity for entity in chunks_by_entity if not run(cypher.ONE_MENTION, entity_id=entity)]
     if gone:
+        keys = {str(key) for entity in gone for (key,) in run(links.KEYS_OF, entity_id=entity)}
         run(cypher.REMOVE_ENTITIES, ids=gone)
+        if unused := [key for key in sorted(keys) if not run(links.KEYED_BY, id=key)]:
+            run(links.REMOVE_KEYS, ids=unused)

@@ -31,8 +31,9 @@ from neo4j.exceptions import (
 )
 
 from processors.errors import FatalError, PermanentError, PipelineError, TransientError, UnavailableError
-from schemas.records import Extraction, Revision
-from streams.sinks import cypher
+from schemas.ids import entity_pair_id
+from schemas.records import Decision, Extraction, Revision
+from streams.sinks import cypher, links
 from streams.sinks.index import Head
 
 Run = Callable[..., list[list[Any]]]
@@ -170,6 +171,16 @@ class Neo4jGraphStore:
         except TimeoutError:
             raise UnavailableError(f"Neo4j did not answer in {self._timeout:g} s (AEGIS_GRAPH__TIMEOUT)") from None
 
+    def decide(self, decisions: Sequence[Decision]) -> None:
+        """Keep what people decided, unless something newer about the same entities is kept already."""
+        ids = sorted({entity_pair_id(decision.first, decision.second) for decision in decisions})
+
+        def write(run: Run) -> None:
+            run(links.MERGE_DECISIONS, ids=ids)
+            _upsert(run, links.SET_DECISIONS, links.decision_rows(decisions, run(links.DECISIONS_OF, ids=ids)))
+
+        self.transact(write)
+
     def close(self) -> None:
         """Release the connections."""
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -181,7 +192,7 @@ class Neo4jGraphStore:
             yield from map(tuple, self._rows(query))
 
     def orphans(self) -> int:
-        """Entities without mention, chunks without document and relations whose chunk is gone; 0 is right."""
+        """Entities, chunks, relations and name keys that have lost what they were made for; 0 is right."""
         return sum(self._rows(query)[0][0] for query in cypher.ORPHANS)
 
     def _keep(self, document_id: str, revision: str, *also: str) -> None:
@@ -267,8 +278,23 @@ def _create_chunks(run: Run, items: Mapping[str, Extraction], *, live: bool) -> 
         raise TransientError(f"{len(items) - created} chunks came before the head of their document")
     entities = cypher.entity_rows(items.values())
     _upsert(run, cypher.MERGE_ENTITIES, [entities[id_] for id_ in sorted(entities)])
+    _create_links(run, sorted(entities))
     _upsert(run, cypher.CREATE_MENTIONS, [row for item in items.items() for row in cypher.mention_rows(*item)])
     _upsert(run, cypher.CREATE_RELATIONS, [row for item in items.items() for row in cypher.relation_rows(*item)])
+
+
+def _create_links(run: Run, entity_ids: Sequence[str]) -> None:
+    """Keys and links of those entities that have none yet: the new ones."""
+    new = {id_: {"id": id_, "name": name, "type": type_} for id_, name, type_ in run(links.UNKEYED, ids=entity_ids)}
+    keyed = links.key_rows(new.values())
+    ids = sorted({str(row["key_id"]) for row in keyed})
+    if not ids:
+        return
+    run(links.MERGE_KEYS, ids=ids)
+    run(links.LOCK_KEYS, ids=ids)
+    rows = links.link_rows(new, keyed, run(links.KEYED_BY_EACH, ids=ids))
+    run(links.CREATE_KEYED, rows=keyed)
+    _upsert(run, links.CREATE_LINKS, rows)
 
 
 def _remove_some(run: Run, of: Mapping[str, str]) -> bool:
@@ -278,8 +304,16 @@ def _remove_some(run: Run, of: Mapping[str, str]) -> bool:
         entities = [id_ for (id_,) in run(cypher.ENTITIES_OF_CHUNKS, ids=chunks)]
         run(cypher.REMOVE_RELATIONS_OF_CHUNKS, ids=chunks)
         run(cypher.REMOVE_CHUNKS, ids=chunks)
-        run(cypher.REMOVE_UNMENTIONED, ids=entities)
+        _remove_unmentioned(run, entities)
     return len(chunks) == _CHUNKS_PER_REMOVAL
+
+
+def _remove_unmentioned(run: Run, entity_ids: Sequence[str]) -> None:
+    keys = [id_ for (id_,) in run(links.KEYS_OF_UNMENTIONED, ids=entity_ids)]
+    run(links.LOCK_KEYS, ids=keys)
+    run(links.REMOVE_LINKS_OF_UNMENTIONED, ids=entity_ids)
+    run(cypher.REMOVE_UNMENTIONED, ids=entity_ids)
+    run(links.REMOVE_UNUSED_KEYS, ids=keys)
 
 
 @contextmanager
