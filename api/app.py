@@ -13,11 +13,13 @@ from api.measured import Measured
 from api.metrics import RequestMetrics
 from api.ports import Ports
 from api.request_ids import RequestIds
+from api.retrievers.entities import Entities
 from api.routes import (
     chat,
     completions,
     consistency,
     dead_letters,
+    decisions,
     documents,
     embeddings,
     extraction,
@@ -67,7 +69,9 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
     answers = Answers(ports, search, settings, breakers)
     app.include_router(chat.router(answers))
     app.include_router(completions.router(answers))
-    app.include_router(graph.router(ports.graph))
+    entities = Entities(ports.graph, score=settings.graph.alias_score, scores=settings.graph.alias_scores)
+    app.include_router(decisions.router(entities, ports.publisher))
+    app.include_router(graph.router(ports.graph, entities))
     app.include_router(embeddings.router(ports.embeddings, settings.api))
     app.include_router(reranking.router(ports.reranker, settings.api))
     app.include_router(operations.router(ports))

@@ -18,7 +18,7 @@ from processors.micro_batcher import Priority
 from processors.rerankers import Reranker
 from schemas.consistency import Difference, Summary
 from schemas.dead_letters import Backlog, DeadLetter, Filter
-from schemas.records import STAGES, DocumentRecord, StageName, Vector
+from schemas.records import STAGES, DocumentRecord, StageName, Vector, Verdict
 from schemas.status import DocumentStatus, Stuck
 from schemas.storage import SparseVector
 
@@ -51,6 +51,11 @@ class Publisher(Protocol):
 
     def delete(self, document_id: str, *, version: int | None = None, correlation_id: str | None = None) -> Published:
         """Send a document's removal; returns before the broker has it."""
+
+    def decide(
+        self, first: str, second: str, verdict: Verdict, reason: str, *, correlation_id: str | None = None
+    ) -> Published:
+        """Send what a person decided about two entities, by id; returns before the broker has it."""
 
     def flush(self, *, timeout: float = 60.0) -> None:
         """Wait until the broker has everything that was sent."""

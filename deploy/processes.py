@@ -16,7 +16,7 @@ from deploy.extraction_watch import ExtractionWatch
 from deploy.model_metrics import ModelMetrics
 from deploy.stores import GraphSides, VectorSides, once, open_graph_store, open_graphs, open_vectors
 from processors import build
-from schemas.records import EmbeddedChunk, Extraction, StageName
+from schemas.records import EmbeddedChunk, StageName
 from schemas.settings import Settings
 from streams.app import Resources, Worker, run_until_signalled
 from streams.dead_letters import DeadLetters
@@ -26,6 +26,7 @@ from streams.kafka import wait_for_broker
 from streams.lag import LagMeter
 from streams.publisher import Publisher
 from streams.sinks.index import Store
+from streams.sinks.links import GraphStore
 from streams.status import StatusView
 from streams.stuck import stuck
 
@@ -43,7 +44,7 @@ def run_worker(
     health_port: int,
     health_host: str = "127.0.0.1",
     vectors: Callable[[], Store[EmbeddedChunk]] | None = None,
-    graph: Callable[[], Store[Extraction]] | None = None,
+    graph: Callable[[], GraphStore] | None = None,
 ) -> None:
     """Run stages until signalled; a stage that writes to an embedded store makes this process its owner."""
     wait_for_broker(bootstrap_servers)

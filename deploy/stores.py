@@ -11,7 +11,7 @@ from api.retrievers.graph import LadybugGraph
 from api.retrievers.hits import Retriever
 from processors import build
 from processors.model_folder import model_folder
-from schemas.records import EmbeddedChunk, Extraction
+from schemas.records import EmbeddedChunk
 from schemas.settings import Graph, Settings
 from schemas.storage import SparseVector
 from streams.sinks.edge import EdgeVectorStore, open_shard
@@ -19,6 +19,7 @@ from streams.sinks.graph_audit import Transact
 from streams.sinks.holdings import Holding
 from streams.sinks.index import Store
 from streams.sinks.ladybug import LadybugGraphStore, open_graph
+from streams.sinks.links import GraphStore as WritableGraph
 from streams.sinks.points import StoredChunk
 
 SparseEncoder = Callable[[str], SparseVector]
@@ -40,7 +41,7 @@ class VectorStore(Store[EmbeddedChunk], Protocol):
         """What is held of those documents; of at most a page of them."""
 
 
-class GraphStore(Store[Extraction], Protocol):
+class GraphStore(WritableGraph, Protocol):
     """A graph store that also tells what it holds."""
 
     def dump(self) -> Iterator[tuple[Any, ...]]:

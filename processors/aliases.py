@@ -74,10 +74,10 @@ class Alias(NamedTuple):
     reason: Reason
     score: float
 
-    @property
-    def is_short(self) -> bool:
-        """Whether one name is a short form, which can be short for several others."""
-        return self.reason in _SHORT
+
+def is_short(reason: str) -> bool:
+    """Whether one of the names is a short form then, which can be short for several others."""
+    return reason in _SHORT
 
 
 def keys(type_: str, name: str) -> set[str]:

@@ -8,10 +8,11 @@ if there are two, to none.
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
 
-class Link(NamedTuple):
+@dataclass(frozen=True, order=True)
+class Link:
     """Two entities, by id, that are one, and why. ``is_short``: the first is a short form, maybe of others too."""
 
     first: str
@@ -21,8 +22,14 @@ class Link(NamedTuple):
     by: Literal["rule", "person"] = "rule"
     is_short: bool = False
 
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Both entities."""
+        return self.first, self.second
 
-class Refusal(NamedTuple):
+
+@dataclass(frozen=True)
+class Refusal:
     """A link that does not hold, and why."""
 
     link: Link
@@ -48,7 +55,7 @@ class Resolution:
         while waiting and second not in reached:
             here = waiting.popleft()
             for link in self.links:
-                if here in link[:2] and (there := _other(link, here)) not in reached:
+                if here in link.ends and (there := _other(link, here)) not in reached:
                     reached[there] = link
                     waiting.append(there)
         chain, here = list[Link](), second

@@ -170,6 +170,9 @@ class Extraction(_Record):
     pipeline: str = "rules"
 
 
+Verdict = Literal["same", "apart", "open"]
+
+
 class Decision(_Record):
     """What a person decided about two entities; ``open`` takes an earlier decision back. The newest of a pair counts.
 
@@ -179,7 +182,7 @@ class Decision(_Record):
     kind: Literal["decision"] = "decision"
     first: str = Field(min_length=36, max_length=36, description="Entity id.")
     second: str = Field(min_length=36, max_length=36, description="Entity id.")
-    verdict: Literal["same", "apart", "open"]
+    verdict: Verdict
     reason: str = Field(min_length=1, max_length=1000)
     version: Version
 

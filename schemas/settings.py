@@ -6,6 +6,7 @@ Every variable is ``AEGIS_`` plus the path joined by ``__``: ``AEGIS_KAFKA__BOOT
 
 import functools
 import os
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
@@ -178,6 +179,12 @@ class Graph(_Tree):
     timeout: float = Field(30.0, gt=0, description="Seconds one call to the server may take.")
     search_timeout: float = Field(
         0.3, gt=0, le=10, description="Seconds a search waits for the graph; then it answers without."
+    )
+    alias_score: float = Field(
+        0.95, ge=0, le=1, description="Names that are linked with a lower score (its share of right links) are apart."
+    )
+    alias_scores: Mapping[str, float] = Field(
+        {}, description='The same by type of entity, as JSON, where it differs: {"PERSON": 0.85}.'
     )
     buffer_pool_mb: int = Field(256, ge=128, description="Page cache of the embedded graph database.")
 

@@ -14,7 +14,7 @@ from processors import build
 from processors.embed import UNOBSERVED, Observer
 from processors.extract import UNOBSERVED as UNOBSERVED_EXTRACTION
 from processors.extract import Observer as ExtractionObserver
-from schemas.records import EmbeddedChunk, Extraction, StageName
+from schemas.records import EmbeddedChunk, StageName
 from schemas.settings import Settings
 from schemas.topics import SOURCES, group_of
 from streams.agent import EXIT_UNDELIVERABLE, faust_app
@@ -24,6 +24,7 @@ from streams.health import StageHealth
 from streams.offsets import initialise_offsets
 from streams.retry import RetryMover
 from streams.sinks.index import Store
+from streams.sinks.links import GraphStore
 from streams.sinks.traced import TracedStore
 from streams.stage import Stage
 from streams.stages import embed_stage, extract_stage, index_graph_stage, index_vectors_stage
@@ -41,7 +42,7 @@ class Resources:
     bootstrap_servers: str
     view: Callable[[], StatusView]
     vectors: Callable[[], Store[EmbeddedChunk]] | None = None
-    graph: Callable[[], Store[Extraction]] | None = None
+    graph: Callable[[], GraphStore] | None = None
     observe: Observer = UNOBSERVED
     observe_extraction: ExtractionObserver = UNOBSERVED_EXTRACTION
 

@@ -165,7 +165,7 @@ class TopicDelivery:
 
     async def _report(self, record: Record, state: State, reason: str) -> None:
         document_id = record.document_id
-        if not document_id:
+        if not document_id or _written(record.value).get("kind") == "decision":  # which is about no document
             return
         revision = _revision(record)
         status = StatusRecord.model_construct(

@@ -16,9 +16,10 @@ from pydantic import BaseModel
 from processors.errors import UnavailableError
 from schemas import headers as names
 from schemas.headers import encoded
-from schemas.records import DocumentRecord
+from schemas.ids import entity_pair_id
+from schemas.records import Decision, DocumentRecord, Verdict
 from schemas.settings import Settings
-from schemas.topics import DOCUMENTS
+from schemas.topics import DOCUMENTS, EXTRACTIONS
 from streams.blobs import Blobs
 from streams.kafka import producer_configuration
 from streams.tracing import context_headers, context_of, failed, messaging_span
@@ -75,6 +76,16 @@ class Publisher:
             DocumentRecord(document_id=document_id, operation="delete", version=version), correlation_id=correlation_id
         )
 
+    def decide(
+        self, first: str, second: str, verdict: Verdict, reason: str, *, correlation_id: str | None = None
+    ) -> Published:
+        """Send what a person decided about two entities; what is published is named by the pair's id."""
+        version, pair = self._next_version(), entity_pair_id(first, second)
+        decision = Decision(first=first, second=second, verdict=verdict, reason=reason, version=version)
+        correlation_id = correlation_id or str(uuid.uuid4())
+        self._produce(EXTRACTIONS.name, pair, decision.model_dump_json().encode(), _headers(correlation_id))
+        return Published(pair, version, correlation_id)
+
     def flush(self, *, timeout: float = 60.0) -> None:
         """Wait until the broker has everything.
 
@@ -108,16 +119,19 @@ class Publisher:
         return document.model_copy(update=moved)
 
     def _send(self, document: DocumentRecord, correlation_id: str, headers: Mapping[str, str]) -> Published:
-        value = _value(document)
-        given = _cloud_event(document, correlation_id) | dict(headers)
-        span = _sending(document, correlation_id, given)
+        about = _cloud_event(document, correlation_id) | dict(headers)
+        self._produce(DOCUMENTS.name, document.document_id, _value(document), about)
+        return Published(document.document_id, document.version or 0, correlation_id)
+
+    def _produce(self, topic: str, key: str, value: bytes, headers: Mapping[str, str]) -> None:
+        span = _sending(topic, key, headers)
         while True:
             try:
                 self._producer.produce(
-                    DOCUMENTS.name,
-                    key=document.document_id.encode(),
+                    topic,
+                    key=key.encode(),
                     value=value,
-                    headers=encoded(given | context_headers(span)),
+                    headers=encoded({**headers, **context_headers(span)}),
                     on_delivery=partial(self._delivered, span),
                 )
                 break
@@ -125,7 +139,6 @@ class Publisher:
                 if self._producer.poll(1.0) == 0 and self._failed:
                     self.flush(timeout=0)
         self._producer.poll(0)
-        return Published(document.document_id, document.version or 0, correlation_id)
 
     def _delivered(self, span: Span, error: KafkaError | None, message: Message) -> None:
         if error is not None:
@@ -141,11 +154,11 @@ def _value(model: BaseModel) -> bytes:
     return model.model_dump_json(exclude_none=True, exclude_defaults=True).encode()
 
 
-def _sending(document: DocumentRecord, correlation_id: str, headers: Mapping[str, str]) -> Span:
+def _sending(topic: str, key: str, headers: Mapping[str, str]) -> Span:
     """From queued to acknowledged: a child of the context in the producer's own headers, or else of the current one."""
     context = context_of(encoded(headers)) if names.TRACEPARENT in headers else None
-    attributes = {"kafka.message.key": document.document_id, "message.conversation_id": correlation_id}
-    return messaging_span("send", DOCUMENTS.name, context, attributes, kind=SpanKind.PRODUCER)
+    attributes = {"kafka.message.key": key, "message.conversation_id": headers.get(names.CORRELATION_ID, "")}
+    return messaging_span("send", topic, context, attributes, kind=SpanKind.PRODUCER)
 
 
 def _cloud_event(document: DocumentRecord, correlation_id: str) -> dict[str, str]:
@@ -156,6 +169,8 @@ def _cloud_event(document: DocumentRecord, correlation_id: str) -> dict[str, str
         "ce_type": f"aegis.document.{document.operation}",
         "ce_source": document.source or "aegis",
         "ce_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "content-type": "application/json",
-        names.CORRELATION_ID: correlation_id,
-    }
+    } | _headers(correlation_id)
+
+
+def _headers(correlation_id: str) -> dict[str, str]:
+    return {"content-type": "application/json", names.CORRELATION_ID: correlation_id}

@@ -7,6 +7,7 @@ from processors.extract import Found, Pipeline
 from schemas.records import (
     Chunk,
     ChunkRecord,
+    Decision,
     EmbeddedChunk,
     EmbeddingRecord,
     Extraction,
@@ -20,6 +21,7 @@ from schemas.settings import Settings
 from streams.decode import decoder
 from streams.reports import status_of
 from streams.sinks.index import Store, index
+from streams.sinks.links import GraphStore
 from streams.stage import Outputs, Stage
 
 _MAX_REASON = 500
@@ -62,15 +64,17 @@ def index_vectors_stage(store: Store[EmbeddedChunk], settings: Settings) -> Stag
     )
 
 
-def index_graph_stage(store: Store[Extraction], settings: Settings) -> Stage[Extraction | Mark]:
-    """Mentions and relations into the graph store."""
-    return Stage(
-        "index-graph",
-        settings.graph.batch,
-        decoder(ExtractionRecord),
-        lambda batch: index(store, "index-graph", batch),
-        store.close,
-    )
+def index_graph_stage(store: GraphStore, settings: Settings) -> Stage[Extraction | Mark | Decision]:
+    """Mentions, relations and what people decided into the graph store."""
+
+    def process(batch: Sequence[Extraction | Mark | Decision]) -> list[Outputs]:
+        if decisions := [record for record in batch if isinstance(record, Decision)]:
+            store.decide(decisions)
+        of_documents = [record for record in batch if not isinstance(record, Decision)]
+        statuses = iter(index(store, "index-graph", of_documents))
+        return [[] if isinstance(record, Decision) else next(statuses) for record in batch]
+
+    return Stage("index-graph", settings.graph.batch, decoder(ExtractionRecord), process, store.close)
 
 
 def _extracted(chunk: Chunk, found: Found) -> Outputs:

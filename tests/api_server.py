@@ -25,7 +25,8 @@ from processors.errors import UnavailableError
 from processors.micro_batcher import MicroBatcher, Priority
 from schemas.consistency import Difference, Summary
 from schemas.dead_letters import Backlog, DeadLetter, Filter, stage_of
-from schemas.records import STAGES, DocumentRecord, StageName, State, StatusRecord, Vector
+from schemas.ids import entity_pair_id
+from schemas.records import STAGES, Decision, DocumentRecord, StageName, State, StatusRecord, Vector, Verdict
 from schemas.settings import Answers, Api, Settings
 from schemas.status import SETTLED, DocumentStatus, Stuck
 from schemas.storage import ChunkPayload, SparseVector
@@ -48,6 +49,7 @@ class MemoryPublisher:
 
     log: list[tuple[DocumentRecord, str]] = field(default_factory=list)
     pending: list[tuple[DocumentRecord, str]] = field(default_factory=list)
+    decided: list[Decision] = field(default_factory=list)
     flushes: int = 0
     down: bool = False
 
@@ -62,6 +64,13 @@ class MemoryPublisher:
         return self.publish(
             DocumentRecord(document_id=document_id, operation="delete", version=version), correlation_id=correlation_id
         )
+
+    def decide(
+        self, first: str, second: str, verdict: Verdict, reason: str, *, correlation_id: str | None = None
+    ) -> Published:
+        version = 1000 + len(self.decided)
+        self.decided.append(Decision(first=first, second=second, verdict=verdict, reason=reason, version=version))
+        return Published(entity_pair_id(first, second), version, correlation_id or "")
 
     def flush(self, *, timeout: float = 60.0) -> None:
         time.sleep(0.01)

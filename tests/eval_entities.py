@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from processors import build
-from processors.aliases import alias, keys, spelt_out
+from processors.aliases import alias, is_short, keys, spelt_out
 from processors.dedup import deduplicated, folded
 from processors.resolve import Link, resolved
 from schemas.ids import normalised_name
@@ -175,7 +175,7 @@ def links(entities: Iterable[Entity]) -> list[tuple[Entity, Entity, str, float, 
     for type_, one, other in sorted(pairs):
         if of := alias(type_, one, other):
             name, short = sorted((one, other), key=spelt_out)
-            found.append(((type_, short), (type_, name), of.reason, of.score, of.is_short))
+            found.append(((type_, short), (type_, name), of.reason, of.score, is_short(of.reason)))
     return found
 
 

@@ -113,6 +113,11 @@ class Graph:
         self._rows = rows
         self._entities_by_name = entities_by_name
 
+    @property
+    def rows(self) -> Rows:
+        """Runs a query of the modules beside this one."""
+        return self._rows
+
     def entities(self, names: Sequence[str]) -> list[Entity]:
         """The entities of those normalised names, whatever their type."""
         if not names:
@@ -121,12 +126,12 @@ class Graph:
 
     def entity(self, id_: str) -> Entity | None:
         """The entity of that id, unless no live chunk mentions it."""
-        id_ = _canonical(id_)
+        id_ = canonical_id(id_)
         return next(iter(self._entities([id_])), None) if id_ else None
 
     def chunks(self, entity_id: str, *, limit: int = 20) -> list[GraphChunk]:
         """The live chunks that mention an entity, those first that mention it most."""
-        entity_id = _canonical(entity_id)
+        entity_id = canonical_id(entity_id)
         if not entity_id:
             return []
         rows = self._rows(CHUNKS_MENTIONING, id=entity_id, limit=limit)
@@ -134,7 +139,7 @@ class Graph:
 
     def neighbourhood(self, entity_id: str, *, limit: int = 25) -> Subgraph:
         """An entity's relations of most weight, at most ``limit`` each way, and the entities at their ends."""
-        entity_id = _canonical(entity_id)
+        entity_id = canonical_id(entity_id)
         if not entity_id:
             return Subgraph((), ())
         rows = [row for query in (RELATIONS_FROM, RELATIONS_TO) for row in self._rows(query, id=entity_id, limit=limit)]
@@ -166,7 +171,7 @@ class Graph:
         return {name: self._rows(query)[0][0] for name, query in COUNTS.items()}
 
     def _subgraph(self, ids: Sequence[str], rows: Sequence[Sequence[Any]]) -> Subgraph:
-        relations = tuple(_relation(row) for row in rows)
+        relations = tuple(relation_from_row(row) for row in rows)
         ends = (end for relation in relations for end in (relation.source, relation.target))
         return Subgraph(tuple(self._entities(dict.fromkeys((*ids, *ends)))), relations)
 
@@ -221,7 +226,7 @@ class LadybugGraph(Graph):
         return self._local.connection
 
 
-def _canonical(id_: str) -> str:
+def canonical_id(id_: str) -> str:
     """The id as it is stored; empty when it can be none."""
     try:
         return str(uuid.UUID(id_))
@@ -229,7 +234,8 @@ def _canonical(id_: str) -> str:
         return ""
 
 
-def _relation(row: Sequence[Any]) -> EntityRelation:
+def relation_from_row(row: Sequence[Any]) -> EntityRelation:
+    """A relation in a row of a query that ends like ``RELATIONS_FROM``."""
     source, target, type_, weight, confidence, evidence, chunk_ids = row
     return EntityRelation(
         source=str(source),

@@ -24,7 +24,7 @@ from streams.sinks.index import Head
 
 Row = dict[str, object]
 
-FORMAT = 2
+FORMAT = 3
 
 # Ladybug only: tables exist before use. Ids are UUIDs there (16 bytes instead of 36, compared 3 times as fast);
 # strings given as parameters are cast, results are ``uuid.UUID``.

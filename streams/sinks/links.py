@@ -11,11 +11,12 @@ entities that there are, so no order of arrival shows in them. Decisions overrul
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, Protocol
 
 from processors.aliases import alias, keys, spelt_out
 from schemas.ids import entity_pair_id, name_key_id
-from schemas.records import Decision
+from schemas.records import Decision, Extraction
+from streams.sinks.index import Store
 
 Row = dict[str, object]
 
@@ -87,6 +88,13 @@ ORPHANS = (
     "MATCH (k:NameKey) WHERE NOT EXISTS { MATCH (k)<-[:KEYED]-(:Entity) } RETURN count(*)",
     "MATCH (a:Entity)-[:ALIAS_OF]->(:Entity) WHERE NOT EXISTS { MATCH (a)-[:KEYED]->(:NameKey) } RETURN count(*)",
 )
+
+
+class GraphStore(Store[Extraction], Protocol):
+    """The write side of a graph."""
+
+    def decide(self, decisions: Sequence[Decision]) -> None:
+        """Keep what people decided, unless something newer about the same entities is kept already."""
 
 
 def key_rows(entities: Iterable[Row]) -> list[Row]:
