@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.commands import ask, check, demo, dlq, documents, lag, mcp, run, topics
+from deploy.commands import ask, check, demo, dlq, documents, entities, lag, mcp, run, topics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,6 +28,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(entities.app, name="entities")
 app.add_typer(topics.app, name="topics")
 
 
