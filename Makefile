@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 AEGIS_DATA ?= ../shared/data
 export AEGIS_DATA
 
-.PHONY: install full format check test integration fault fuzz load soak-history up demo docs bench-pipeline bench-processors bench-extraction eval-extraction eval soak-processors train-ner train-relations lock clean
+.PHONY: install full format check test integration fault fuzz load soak-history up demo docs bench-pipeline bench-processors bench-extraction eval-extraction eval soak-processors soak-orders eval-entities train-ner train-relations lock clean
 
 # What a user runs needs the runtime lock only; developers get the tools on top.
 $(VENV)/.runtime: requirements.lock pyproject.toml requirements-uv.lock
@@ -80,6 +80,13 @@ eval-extraction: install
 # Ingests 20,000 chunks the first time: an hour on two cores.
 eval: install
 	$(BIN)/python -m tests.eval_search --folder build/eval --report build/eval/report
+
+# One corpus in 20 orders, by one worker and by four: one graph.
+soak-orders: install
+	$(BIN)/python -m tests.soak_orders --report build/orders.json
+
+eval-entities: install
+	$(BIN)/python -m tests.eval_entities --report build/entities.json
 
 soak-processors: install
 	$(BIN)/python -m tests.bench_processors --soak 20

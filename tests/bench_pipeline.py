@@ -79,7 +79,7 @@ def plain_loop(texts: dict[str, str], folder: Path) -> dict[str, Any]:
     extractor.extract(["A first text warms the rules up."])
     embedder.embed(["A first text warms the model up."])
     begun = time.perf_counter()
-    chunks = [chunk for name, text in texts.items() for chunk in _chunks(splitter, name, text)]
+    chunks = [chunk for name, text in texts.items() for chunk in chunks_of(splitter, name, text)]
     for first in range(0, len(chunks), _BATCH):
         batch = chunks[first : first + _BATCH]
         embedded = embedder.embed([chunk.contextual_text for chunk in batch])
@@ -168,7 +168,7 @@ def flatness(documents: int) -> dict[str, Any]:
     return {"documents": documents, "documents_per_second": windows, "last_fifth_to_first": round(last / first, 3)}
 
 
-def _chunks(splitter: Any, name: str, text: str) -> list[Chunk]:
+def chunks_of(splitter: Any, name: str, text: str) -> list[Chunk]:
     pieces = splitter.split(text, markdown=False)
     return [
         Chunk(

@@ -4,7 +4,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -150,9 +150,9 @@ def test_many_workers_write_documents_that_share_their_entities(store: GraphStor
                     for position, some in enumerate(names)
                 ]
                 delete = Mark(document_id=document_id, version=number, sequence=number, operation="delete")
-                _index_until_done(own, items or [delete])
+                index_until_done(own, items or [delete])
                 last[document_id] = items
-                _index_until_done(own, [extraction("contended", revision=Revision(number, worker))])
+                index_until_done(own, [extraction("contended", revision=Revision(number, worker))])
 
     with ThreadPoolExecutor(WORKERS) as threads:
         list(threads.map(work, range(WORKERS)))
@@ -188,7 +188,7 @@ def test_an_entity_that_is_mentioned_anew_while_it_is_removed_stays(store: Graph
     assert store.orphans() == 0
 
 
-def _index_until_done(store: GraphStore, batch: list[Extraction] | list[Mark]) -> None:
+def index_until_done(store: GraphStore, batch: Sequence[Extraction | Mark]) -> None:
     while True:
         try:
             index(store, "index-graph", batch)
@@ -211,7 +211,7 @@ def test_a_silent_server_costs_the_timeout_and_the_call_can_be_repeated(store: G
                 reader.counts()
         finally:
             os.kill(process.pid, signal.SIGCONT)
-        _index_until_done(impatient, [item])
+        index_until_done(impatient, [item])
     assert kinds(store)["chunk"] == 1
 
 
@@ -222,7 +222,7 @@ def test_a_store_outlives_its_server(store: GraphStore) -> None:
     with closing(connected(timeout=2.0)) as impatient, pytest.raises(UnavailableError):
         impatient.heads(["a"])
     shared_server().start()
-    _index_until_done(store, [after])
+    index_until_done(store, [after])
     assert store.heads(["a", "b"]).keys() == {"a", "b"}
     assert (kinds(store)["chunk"], store.orphans()) == (2, 0)
 

@@ -11,7 +11,7 @@ IDS = st.sampled_from("abcdefg")
 PAIRS = st.tuples(IDS, IDS).filter(lambda pair: pair[0] != pair[1])
 LINKS = st.lists(
     st.builds(
-        lambda pair, score, short, by: Link(*pair, "why", score, by, short and by == "rule"),
+        lambda pair, score, short, by: Link(pair[0], pair[1], "why", score, by, short and by == "rule"),
         PAIRS,
         st.sampled_from([0.9, 0.95]),
         st.booleans(),

@@ -128,7 +128,8 @@ class Entities:
     def resolution(self, id_: str) -> Resolution:
         """What the links and decisions around an entity come to."""
         asked = canonical_id(id_)
-        links, apart, known, waiting = set[Link](), set[tuple[str, str]](), {asked}, [asked]
+        links, apart, known = set[Link](), set[tuple[str, str]](), {asked}
+        waiting = [asked] if asked else []
         while waiting:
             decisions = self.decisions_on(waiting)
             apart |= {(of.first, of.second) for of in decisions if of.verdict == "apart"}
