@@ -70,7 +70,9 @@ def test_any_id_answers_for_all_names(served: Served) -> None:
     assert [(of["first"], of["second"], of["reason"], of["score"], of["by"]) for of in links["links"]] == [
         (org(NAVY[1]), org(NAVY[0]), "spelling", 0.99, "rule")
     ]
-    assert {of["document_id"] for of in served.stack.http.get(f"/api/v1/entities/{org(NAVY[1])}/chunks").json()["chunks"]} == {
+    assert {
+        of["document_id"] for of in served.stack.http.get(f"/api/v1/entities/{org(NAVY[1])}/chunks").json()["chunks"]
+    } == {
         "a",
         "b",
     }

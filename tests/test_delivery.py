@@ -122,3 +122,10 @@ def test_successes_between_dead_letters_keep_the_breaker_closed() -> None:
         asyncio.run(sent.delivery.fail(document(), PermanentError("x")))
         asyncio.run(sent.delivery.deliver([document()], [[mark]]))
     assert sent.health.is_ready
+
+
+def test_a_decision_that_fails_is_no_documents_status() -> None:
+    sent = Sent("index-graph")
+    decision = Record("aegis.extractions.v1", 0, 1, 1234, b"pair", b'{"kind": "decision", "version": 1}')
+    asyncio.run(sent.delivery.fail(decision, PermanentError("x")))
+    assert [record[0] for record in sent.records] == ["aegis.index-graph.dlq"]

@@ -13,10 +13,16 @@ from api.retrievers.entities import Entities
 from api.retrievers.graph import Graph, LadybugGraph
 from api.retrievers.neo4j import Neo4jGraph
 from deploy.digest import digest_of
-from schemas.ids import entity_id
+from schemas.ids import entity_id, entity_pair_id
 from schemas.records import Decision, Extraction, Mark, Mention, Relation, Revision
+from schemas.settings import Kafka, Settings
+from schemas.topics import EXTRACTIONS
+from streams.kafka import read_all
+from streams.publisher import Publisher
 from streams.sinks.index import index
 from streams.sinks.ladybug import LadybugGraphStore, open_graph
+from streams.stages import index_graph_stage
+from streams.topics import create_topics
 from tests.graph_stores import V1, GraphStore, connected, driver_of_tests, extraction, neo4j_store
 from tests.neo4j_server import DATABASE, TIMEOUT
 from tests.test_neo4j import index_until_done
@@ -153,6 +159,23 @@ def _decision(first: str, second: str, verdict: str, version: int) -> Decision:
     return Decision.model_validate(
         {"first": org(first), "second": org(second), "verdict": verdict, "reason": "because", "version": version}
     )
+
+
+@pytest.mark.integration
+def test_a_decision_reaches_the_graph_through_its_topic(bootstrap_servers: str, tmp_path: Path) -> None:
+    create_topics(bootstrap_servers, Kafka())
+    settings = Settings(data_dir=tmp_path)
+    with Publisher(bootstrap_servers, settings) as publisher:
+        for verdict, reason in (("same", "first thought"), ("apart", "second thought")):
+            sent = publisher.decide(org(NAVY[0]), org(NAVY[1]), verdict, reason)
+    pair = entity_pair_id(org(NAVY[1]), org(NAVY[0])).encode()
+    records = [of for of in read_all(bootstrap_servers, [EXTRACTIONS.name]) if of.key == pair]
+    with ladybug(tmp_path) as (store, graph):
+        stage = index_graph_stage(store, settings)
+        batch = [naming("a", NAVY), *map(stage.decode, records)]
+        assert [len(outputs) for outputs in stage.process(batch)] == [1, 0, 0]
+        (made,) = entities(graph).decisions(limit=5)
+        assert (made.verdict, made.reason, made.version) == ("apart", "second thought", sent.version)
 
 
 def history() -> list[list[Extraction | Mark]]:
