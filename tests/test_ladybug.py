@@ -137,7 +137,7 @@ def test_a_store_stays_usable_after_a_refused_transaction(database: ladybug.Data
 def test_a_batch_too_large_for_the_buffer_pool_fails_and_the_next_one_passes(tmp_path: Path) -> None:
     small, large = extraction("small"), extraction("large")
     large = large.model_copy(update={"chunk": large.chunk.model_copy(update={"text": "x" * 40_000_000})})
-    with open_graph(tmp_path, buffer_pool_mb=18) as database, closing(LadybugGraphStore(database)) as store:
+    with open_graph(tmp_path, buffer_pool_mb=24) as database, closing(LadybugGraphStore(database)) as store:
         with pytest.raises((TransientError, UnavailableError), match="buffer"):
             store.write(whole(large), [large], live=True)
         assert store.heads(["large"]) == {}
