@@ -37,6 +37,7 @@ CREATE_KEYS = "UNWIND $ids AS id CREATE (:NameKey {id: id})"
 KEYED_BY = "MATCH (k:NameKey {id: $id})<-[:KEYED]-(e:Entity) RETURN k.id, e.id, e.name"
 CREATE_KEYED = """
 UNWIND $rows AS row MATCH (e:Entity {id: row.entity_id}) MATCH (k:NameKey {id: row.key_id}) CREATE (e)-[:KEYED]->(k)
+RETURN count(*)
 """
 CREATE_LINKS = """
 UNWIND $rows AS row MATCH (a:Entity {id: row.alias}) MATCH (b:Entity {id: row.of})
@@ -53,8 +54,8 @@ SET d.first = row.first, d.second = row.second, d.verdict = row.verdict, d.reaso
     d.version = row.version
 """
 
-# Neo4j only: one statement for many. Whoever adds an entity to a key, or takes one away, holds the key until the
-# commit: two workers that create both ends of a link at once see each other.
+# Neo4j only: one statement for many. Whoever adds an entity to a key, or takes one away, holds the entity, then the
+# key, until the commit: two workers that create both ends of a link at once see each other.
 MERGE_KEYS = "UNWIND $ids AS id MERGE (:NameKey {id: id})"
 LOCK_KEYS = "UNWIND $ids AS id MATCH (k:NameKey {id: id}) SET k.locked = true REMOVE k.locked"
 UNKEYED = """
@@ -62,11 +63,14 @@ UNWIND $ids AS id MATCH (e:Entity {id: id}) WHERE NOT EXISTS { MATCH (e)-[:KEYED
 RETURN e.id, e.name, e.type
 """
 KEYED_BY_EACH = "UNWIND $ids AS id MATCH (k:NameKey {id: id})<-[:KEYED]-(e:Entity) RETURN k.id, e.id, e.name"
-_UNMENTIONED = """
-UNWIND $ids AS id MATCH (e:Entity {id: id}) WHERE NOT EXISTS { MATCH (e)-[:MENTIONED_IN]->(:Chunk) }
+LOCK_ENTITIES = "UNWIND $ids AS id MATCH (e:Entity {id: id}) SET e.locked = true REMOVE e.locked"
+UNMENTIONED = """
+UNWIND $ids AS id MATCH (e:Entity {id: id}) WHERE NOT EXISTS { MATCH (e)-[:MENTIONED_IN]->(:Chunk) } RETURN e.id
 """
-KEYS_OF_UNMENTIONED = _UNMENTIONED + "MATCH (e)-[:KEYED]->(k:NameKey) RETURN DISTINCT k.id AS id ORDER BY id"
-REMOVE_LINKS_OF_UNMENTIONED = _UNMENTIONED + "MATCH (e)-[r:KEYED|ALIAS_OF]-() DELETE r"
+KEYS_OF_EACH = """
+UNWIND $ids AS id MATCH (e:Entity {id: id})-[:KEYED]->(k:NameKey) RETURN DISTINCT k.id AS id ORDER BY id
+"""
+REMOVE_LINKS = "UNWIND $ids AS id MATCH (e:Entity {id: id})-[r:KEYED|ALIAS_OF]-() DELETE r"
 REMOVE_UNUSED_KEYS = """
 UNWIND $ids AS id MATCH (k:NameKey {id: id}) WHERE NOT EXISTS { MATCH (k)<-[:KEYED]-(:Entity) } DELETE k
 """

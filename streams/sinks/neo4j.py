@@ -293,7 +293,9 @@ def _create_links(run: Run, entity_ids: Sequence[str]) -> None:
     run(links.MERGE_KEYS, ids=ids)
     run(links.LOCK_KEYS, ids=ids)
     rows = links.link_rows(new, keyed, run(links.KEYED_BY_EACH, ids=ids))
-    run(links.CREATE_KEYED, rows=keyed)
+    [[joined]] = run(links.CREATE_KEYED, rows=keyed)
+    if joined != len(keyed):
+        raise UnavailableError("another worker removed a name's key meanwhile; it is made again", retry_after=_AT_ONCE)
     _upsert(run, links.CREATE_LINKS, rows)
 
 
@@ -309,10 +311,12 @@ def _remove_some(run: Run, of: Mapping[str, str]) -> bool:
 
 
 def _remove_unmentioned(run: Run, entity_ids: Sequence[str]) -> None:
-    keys = [id_ for (id_,) in run(links.KEYS_OF_UNMENTIONED, ids=entity_ids)]
+    run(links.LOCK_ENTITIES, ids=entity_ids)
+    gone = [id_ for (id_,) in run(links.UNMENTIONED, ids=entity_ids)]
+    keys = [id_ for (id_,) in run(links.KEYS_OF_EACH, ids=gone)]
     run(links.LOCK_KEYS, ids=keys)
-    run(links.REMOVE_LINKS_OF_UNMENTIONED, ids=entity_ids)
-    run(cypher.REMOVE_UNMENTIONED, ids=entity_ids)
+    run(links.REMOVE_LINKS, ids=gone)
+    run(cypher.REMOVE_UNMENTIONED, ids=gone)
     run(links.REMOVE_UNUSED_KEYS, ids=keys)
 
 
