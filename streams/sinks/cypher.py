@@ -81,11 +81,13 @@ CREATE_ENTITIES = "UNWIND $rows AS row CREATE (:Entity {id: row.id, name: row.na
 CREATE_MENTIONS = """
 UNWIND $rows AS row MATCH (e:Entity {id: row.entity_id}) MATCH (c:Chunk {id: row.chunk_id})
 CREATE (e)-[:MENTIONED_IN {count: row.count, confidence: row.confidence, surface: row.surface}]->(c)
+RETURN count(*)
 """
 CREATE_RELATIONS = """
 UNWIND $rows AS row MATCH (s:Entity {id: row.source}) MATCH (t:Entity {id: row.target})
 CREATE (s)-[:RELATED_TO {type: row.type, chunk_id: row.chunk_id, evidence: row.evidence,
                          confidence: row.confidence}]->(t)
+RETURN count(*)
 """
 SET_LIVE = "UNWIND $ids AS id MATCH (c:Chunk {id: id}) SET c.live = true"
 

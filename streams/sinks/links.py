@@ -42,6 +42,7 @@ RETURN count(*)
 CREATE_LINKS = """
 UNWIND $rows AS row MATCH (a:Entity {id: row.alias}) MATCH (b:Entity {id: row.of})
 CREATE (a)-[:ALIAS_OF {reason: row.reason, score: row.score}]->(b)
+RETURN count(*)
 """
 KEYS_OF = "MATCH (e:Entity {id: $entity_id})-[:KEYED]->(k:NameKey) RETURN k.id"
 REMOVE_KEYS = "UNWIND $ids AS id MATCH (k:NameKey {id: id}) DELETE k"

@@ -264,6 +264,18 @@ def _upsert(run: Run, statement: str, rows: Sequence[cypher.Row]) -> None:
         run(statement, rows=rows)
 
 
+def _connect(run: Run, statement: str, rows: Sequence[cypher.Row]) -> None:
+    """Create an edge per row.
+
+    Raises:
+        UnavailableError: Another worker has removed an end since it was looked up.
+    """
+    [[created]] = run(statement, rows=rows) if rows else [[0]]
+    if created != len(rows):
+        reason = f"another worker removed {len(rows) - created} ends of edges meanwhile; they are made again"
+        raise UnavailableError(reason, retry_after=_AT_ONCE)
+
+
 def _write_heads(run: Run, heads: Mapping[str, Head], items: Sequence[Extraction]) -> None:
     _upsert(run, cypher.SET_HEADS, [cypher.head_row(document_id, head) for document_id, head in heads.items()])
     _upsert(run, cypher.SET_LIVE_HEADS, cypher.live_rows(heads))
@@ -279,8 +291,8 @@ def _create_chunks(run: Run, items: Mapping[str, Extraction], *, live: bool) -> 
     entities = cypher.entity_rows(items.values())
     _upsert(run, cypher.MERGE_ENTITIES, [entities[id_] for id_ in sorted(entities)])
     _create_links(run, sorted(entities))
-    _upsert(run, cypher.CREATE_MENTIONS, [row for item in items.items() for row in cypher.mention_rows(*item)])
-    _upsert(run, cypher.CREATE_RELATIONS, [row for item in items.items() for row in cypher.relation_rows(*item)])
+    _connect(run, cypher.CREATE_MENTIONS, [row for item in items.items() for row in cypher.mention_rows(*item)])
+    _connect(run, cypher.CREATE_RELATIONS, [row for item in items.items() for row in cypher.relation_rows(*item)])
 
 
 def _create_links(run: Run, entity_ids: Sequence[str]) -> None:
@@ -293,10 +305,8 @@ def _create_links(run: Run, entity_ids: Sequence[str]) -> None:
     run(links.MERGE_KEYS, ids=ids)
     run(links.LOCK_KEYS, ids=ids)
     rows = links.link_rows(new, keyed, run(links.KEYED_BY_EACH, ids=ids))
-    [[joined]] = run(links.CREATE_KEYED, rows=keyed)
-    if joined != len(keyed):
-        raise UnavailableError("another worker removed a name's key meanwhile; it is made again", retry_after=_AT_ONCE)
-    _upsert(run, links.CREATE_LINKS, rows)
+    _connect(run, links.CREATE_KEYED, keyed)
+    _connect(run, links.CREATE_LINKS, rows)
 
 
 def _remove_some(run: Run, of: Mapping[str, str]) -> bool:
