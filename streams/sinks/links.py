@@ -55,8 +55,8 @@ SET d.first = row.first, d.second = row.second, d.verdict = row.verdict, d.reaso
     d.version = row.version
 """
 
-# Neo4j only: one statement for many. Whoever adds an entity to a key, or takes one away, holds the entity, then the
-# key, until the commit: two workers that create both ends of a link at once see each other.
+# Neo4j only: one statement for many. Whoever adds an entity to a key, or takes one away, holds the key, then the
+# entity, until the commit: two workers that create both ends of a link at once see each other.
 MERGE_KEYS = "UNWIND $ids AS id MERGE (:NameKey {id: id})"
 LOCK_KEYS = "UNWIND $ids AS id MATCH (k:NameKey {id: id}) SET k.locked = true REMOVE k.locked"
 UNKEYED = """

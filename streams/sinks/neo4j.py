@@ -314,20 +314,16 @@ def _remove_some(run: Run, of: Mapping[str, str]) -> bool:
     chunks = [id_ for (id_,) in run(cypher.CHUNKS_BUT, **of, limit=_CHUNKS_PER_REMOVAL)]
     if chunks:
         entities = [id_ for (id_,) in run(cypher.ENTITIES_OF_CHUNKS, ids=chunks)]
+        keys = [id_ for (id_,) in run(links.KEYS_OF_EACH, ids=entities)]
+        run(links.LOCK_KEYS, ids=keys)  # keys before entities, as who links entities takes them
+        run(links.LOCK_ENTITIES, ids=entities)
         run(cypher.REMOVE_RELATIONS_OF_CHUNKS, ids=chunks)
         run(cypher.REMOVE_CHUNKS, ids=chunks)
-        _remove_unmentioned(run, entities)
+        gone = [id_ for (id_,) in run(links.UNMENTIONED, ids=entities)]
+        run(links.REMOVE_LINKS, ids=gone)
+        run(cypher.REMOVE_UNMENTIONED, ids=gone)
+        run(links.REMOVE_UNUSED_KEYS, ids=keys)
     return len(chunks) == _CHUNKS_PER_REMOVAL
-
-
-def _remove_unmentioned(run: Run, entity_ids: Sequence[str]) -> None:
-    run(links.LOCK_ENTITIES, ids=entity_ids)
-    gone = [id_ for (id_,) in run(links.UNMENTIONED, ids=entity_ids)]
-    keys = [id_ for (id_,) in run(links.KEYS_OF_EACH, ids=gone)]
-    run(links.LOCK_KEYS, ids=keys)
-    run(links.REMOVE_LINKS, ids=gone)
-    run(cypher.REMOVE_UNMENTIONED, ids=gone)
-    run(links.REMOVE_UNUSED_KEYS, ids=keys)
 
 
 @contextmanager
