@@ -25,7 +25,7 @@ from streams.offsets import initialise_offsets
 from streams.retry import RetryMover
 from streams.sinks.index import Store
 from streams.sinks.links import GraphStore
-from streams.sinks.traced import TracedStore
+from streams.sinks.traced import TracedGraphStore, TracedStore
 from streams.stage import Stage
 from streams.stages import embed_stage, extract_stage, index_graph_stage, index_vectors_stage
 from streams.status import StatusView
@@ -114,7 +114,7 @@ def build_stage(name: StageName, resources: Resources, health: StageHealth) -> S
         return index_vectors_stage(TracedStore(resources.vectors(), system), settings)
     if name == "index-graph" and resources.graph is not None:
         system = "neo4j" if settings.graph.url else "ladybug"
-        return index_graph_stage(TracedStore(resources.graph(), system), settings)
+        return index_graph_stage(TracedGraphStore(resources.graph(), system), settings)
     raise ValueError(f"stage {name} needs its store, which another process owns")
 
 

@@ -23,11 +23,11 @@ from deploy.commands.documents import wait_for
 from deploy.digest import digest_of, digests
 from deploy.local.broker import free_port
 from deploy.local.supervisor import command_child
-from deploy.local.system import WORKER_STAGES, started
+from deploy.local.system import WORKERS, started
 from deploy.stores import open_graph_store
 from processors import build
 from processors.chunk import Splitter
-from processors.extract import Extractor
+from processors.extract import Pipeline
 from schemas.records import Chunk, DocumentRecord, Extraction
 from schemas.settings import Settings
 from streams.publisher import Publisher
@@ -39,7 +39,7 @@ Texts = Mapping[str, str]
 
 
 def in_process(
-    names: Sequence[str], texts: Texts, folder: Path, models: tuple[Splitter, Extractor], workers: int
+    names: Sequence[str], texts: Texts, folder: Path, models: tuple[Splitter, Pipeline], workers: int
 ) -> Any:
     """Index in that order; each worker takes every so manieth document."""
     splitter, extractor = models
@@ -57,7 +57,7 @@ def in_process(
         return vars(digest_of(store.dump()))
 
 
-def _extracted(extractor: Extractor, chunks: Sequence[Chunk]) -> list[Extraction]:
+def _extracted(extractor: Pipeline, chunks: Sequence[Chunk]) -> list[Extraction]:
     found = extractor.extract([chunk.text for chunk in chunks])
     return [
         Extraction(chunk=chunk, mentions=one.mentions, relations=one.relations)
@@ -85,7 +85,7 @@ def through_system(names: Sequence[str], texts: Texts, folder: Path, workers: in
 def _another_worker(folder: Path, servers: str, number: int) -> Any:
     port = free_port()
     environment = {"AEGIS_DATA_DIR": str(folder), "AEGIS_KAFKA__BOOTSTRAP_SERVERS": servers}
-    command = [sys.executable, "-m", "deploy.cli", "worker", "--stage", WORKER_STAGES, "--health-port", str(port)]
+    command = [sys.executable, "-m", "deploy.cli", "worker", "--stage", ",".join(WORKERS.values()), "--health-port", str(port)]
     child = command_child(f"worker-{number}", command, folder / "logs" / f"worker-{number}.log", environment)
     child.start()
     deadline = time.monotonic() + 300

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Generic
 
-from schemas.records import Revision
+from schemas.records import Extraction, Revision
 from streams.sinks.index import Head, Item, Store
+from streams.sinks.links import GraphStore
 from streams.tracing import store_spans
 
 
@@ -35,3 +36,11 @@ class TracedStore(Generic[Item]):
         """Remove every chunk of the document."""
         with store_spans(self._system, "erase", {document_id: 0}):
             self._store.erase(document_id)
+
+
+class TracedGraphStore(TracedStore[Extraction]):
+    """Implements ``streams.sinks.links.GraphStore`` likewise; decisions are of no document, and not traced."""
+
+    def __init__(self, store: GraphStore, system: str) -> None:
+        super().__init__(store, system)
+        self.decide = store.decide
