@@ -6,6 +6,7 @@ from api import examples, problems
 from api.answers.flow import Answers
 from api.body_limit import BodyLimit
 from api.breakers import Breakers
+from api.console.mount import PATH, Console
 from api.crashes import Crashes
 from api.draining import Drained, Draining
 from api.fetching import Fetcher
@@ -40,6 +41,7 @@ _CHUNK_LAG_MAX_AGE = 2.0
 
 def create_app(settings: Settings, ports: Ports) -> FastAPI:
     """The API over ``ports``. It owns none of them: whoever made them closes them."""
+    console = Console(settings.data_dir) if settings.api.console else None
     app = FastAPI(
         title="Aegis Streams",
         version="1",
@@ -48,6 +50,7 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
         redoc_url=None,
         telemetry=TELEMETRY,
         responses={"default": _PROBLEM},
+        lifespan=console.lifespan if console else None,
     )
     problems.install(app)
     breakers = Breakers(settings.api)
@@ -80,4 +83,6 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
     app.include_router(health.router(ports, chunk_lag, breakers))
     app.include_router(extraction.router(ports, settings.extraction))
     examples.show(app)
+    if console:
+        app.mount(PATH, console)
     return app

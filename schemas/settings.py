@@ -211,6 +211,7 @@ class Api(_Tree):
     host: str = "127.0.0.1"
     port: int = Field(8321, ge=0, le=65535, description="0 means any free port.")
     max_body_mb: int = Field(64, ge=1, description="Larger request bodies are refused with 413.")
+    console: bool = Field(True, description="Serve the console at /console.")
     max_lag_seconds: float = Field(
         600.0,
         gt=0,

@@ -85,7 +85,16 @@ def through_system(names: Sequence[str], texts: Texts, folder: Path, workers: in
 def _another_worker(folder: Path, servers: str, number: int) -> Any:
     port = free_port()
     environment = {"AEGIS_DATA_DIR": str(folder), "AEGIS_KAFKA__BOOTSTRAP_SERVERS": servers}
-    command = [sys.executable, "-m", "deploy.cli", "worker", "--stage", ",".join(WORKERS.values()), "--health-port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "deploy.cli",
+        "worker",
+        "--stage",
+        ",".join(WORKERS.values()),
+        "--health-port",
+        str(port),
+    ]
     child = command_child(f"worker-{number}", command, folder / "logs" / f"worker-{number}.log", environment)
     child.start()
     deadline = time.monotonic() + 300
