@@ -1,5 +1,6 @@
 """Ask, read along, and see every citation in the text it is taken from."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from api.console.client import ApiError, Client
 from api.console.frame import heading, page, told
 
 _MAX_QUESTION = 4096
+_MARK = re.compile(r"\s*\[\d+\]")
 
 
 def install() -> None:
@@ -56,7 +58,7 @@ async def _answer(client: Client, question: str) -> None:
 def _show(answer: dict[str, Any]) -> None:
     with ui.element("p").classes("answer").props("aria-live=polite"):
         for claim in answer["claims"]:
-            ui.label(claim["text"] + " ").classes("run words")
+            ui.label(_words(claim["text"])).classes("run words")
             for number in claim["citations"]:
                 ui.link(f"[{number}]", f"#source-{number}").props(f'aria-label="Source {number}"').classes("cite")
     ui.label(f"{answer['outcome']} · {answer['timings']['total_ms']:.0f} ms").classes("soft")
@@ -66,6 +68,12 @@ def _show(answer: dict[str, Any]) -> None:
     for source in answer["sources"]:
         cited = [one for one in answer["citations"] if one["number"] == source["number"]]
         _show_source(source, cited)
+
+
+def _words(claim: str) -> str:
+    """A claim without its marks, which become links; a quotation of a list stands on its own line."""
+    plain = _MARK.sub("", claim)
+    return f"\n• {plain[2:]} " if plain.startswith("- ") else f"{plain} "
 
 
 def _show_source(source: dict[str, Any], citations: list[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from fastapi import Request
 from nicegui import ui
 
 from api.console.client import Client
-from api.console.frame import ago, badge, changing, heading, page, repeat, told
+from api.console.frame import at, badge, changing, heading, page, repeat, told, window
 
 _LIVE = 10.0
 _LISTED = 1000  # the most that the API lists, or takes ids of, at once
@@ -53,7 +53,7 @@ def _show_group(client: Client, letters: list[Letter], refresh: Refresh) -> None
         with ui.row().classes("items-center gap-2"):
             ui.label(f"{len(letters):,} ×").classes("figure")
             badge(first["stage"])
-            ui.label(f"{first['error_class']} · {ago(first['dead_lettered_at'])}").classes("soft words")
+            ui.label(f"{first['error_class']} · {at(first['dead_lettered_at'])}").classes("soft words")
         ui.label(first["error"]).classes("words")
         with ui.row().classes("gap-2"):
             for verb, icon in (("replay", "replay"), ("drop", "delete")):
@@ -68,7 +68,7 @@ def _show_group(client: Client, letters: list[Letter], refresh: Refresh) -> None
                     ui.button(
                         letter["document_id"] or letter["id"], on_click=lambda id_=letter["id"]: _look(client, id_)
                     ).props("flat dense no-caps align=left").classes("words")
-                    ui.label(f"{letter['id']} · {ago(letter['dead_lettered_at'])}").classes("soft")
+                    ui.label(f"{letter['id']} · {at(letter['dead_lettered_at'])}").classes("soft")
         if len(letters) > _SHOWN:
             ui.label(f"and {len(letters) - _SHOWN:,} more").classes("soft")
 
@@ -76,8 +76,7 @@ def _show_group(client: Client, letters: list[Letter], refresh: Refresh) -> None
 async def _look(client: Client, letter_id: str) -> None:
     with told():
         found = await client.get(f"{_DLQ}/{letter_id}")
-        with ui.dialog(value=True) as dialog, ui.card().classes("wide"):
-            heading(letter_id)
+        with window(letter_id) as dialog:
             ui.label(f"from {found['dead_letter']['source']}").classes("soft words")
             heading(f"Value ({found['value_bytes']:,} bytes)")
             ui.label(found["value"]).classes("mono")
@@ -95,13 +94,12 @@ async def _dry_run(client: Client, verb: str, letters: list[Letter], refresh: Re
         with told():
             done = (await client.post(f"{_DLQ}/{verb}", chosen))["dead_letters"]
             ui.notify(f"{verb}: {len(done):,} done", type="positive")
+            dialog.close()
             await refresh()
-        dialog.close()
 
     with told():
         would = (await client.post(f"{_DLQ}/{verb}", chosen | {"dry_run": True}))["dead_letters"]
-        with ui.dialog(value=True) as dialog, ui.card().classes("wide"):
-            heading(f"{verb.capitalize()} {len(would):,} of {len(letters):,}?")
+        with window(f"{verb.capitalize()} {len(would):,} of {len(letters):,}?") as dialog:
             ui.label(
                 "They go back to the stage they failed in." if verb == "replay" else "They are given up for good."
             ).classes("soft")

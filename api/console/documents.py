@@ -8,7 +8,7 @@ from fastapi import Request
 from nicegui import ui
 
 from api.console.client import Client
-from api.console.frame import COLOURS, ago, badge, changing, heading, page, repeat, told
+from api.console.frame import COLOURS, at, badge, changing, heading, page, repeat, told, window
 
 _LIVE = 2.0
 _SHOWN = 100
@@ -78,7 +78,7 @@ def _show_timeline(document: dict[str, Any]) -> None:
             ui.link("Dead letters: replay or drop", "/dead-letters")
     if document["error"]:
         ui.label(document["error"]).classes("text-negative words")
-    with ui.timeline().props("dense"):
+    with ui.timeline(side="right", layout="dense"):
         for stage in _STAGES:
             _show_stage(stage, document["stages"].get(stage), document["version"])
 
@@ -88,7 +88,7 @@ def _show_stage(stage: str, status: dict[str, Any] | None, version: int) -> None
         ui.timeline_entry(title=stage, subtitle="not yet", color="grey-6")
         return
     colour = COLOURS.get(status["state"], "positive")
-    with ui.timeline_entry(title=stage, subtitle=f"{status['state']} · {ago(status['at'])}", color=colour):
+    with ui.timeline_entry(title=stage, subtitle=f"{status['state']} · {at(status['at'])}", color=colour):
         if status["chunk_count"] is not None:
             ui.label(f"{status['chunk_count']} chunks").classes("soft")
         if status["error"]:
@@ -127,8 +127,7 @@ def _confirm_delete(client: Client, document_id: str, path: str) -> None:
             ui.notify("It is being removed from both stores.", type="positive")
         dialog.close()
 
-    with ui.dialog(value=True) as dialog, ui.card():
-        heading("Delete this document?")
+    with window("Delete this document?") as dialog:
         ui.label(document_id).classes("words")
         with ui.row().classes("w-full justify-end"):
             ui.button("Cancel", on_click=dialog.close).props("flat autofocus")

@@ -39,7 +39,7 @@ body { background: var(--back); }
 .nicegui-content { max-width: 76rem; margin: 0 auto; align-items: stretch; }
 .q-header { background: #1d2a44; }
 .q-card { background: var(--card); border: 1px solid var(--edge); box-shadow: none; }
-nav { display: flex; gap: .25rem; overflow-x: auto; max-width: 100%; }
+nav { display: flex; gap: .25rem; flex-wrap: wrap; }
 nav a { color: #fff; padding: .35rem .7rem; border-radius: .4rem; text-decoration: none; white-space: nowrap; }
 nav a[aria-current=page] { background: #ffffff33; font-weight: 600; }
 :focus-visible { outline: 3px solid #f5a623 !important; outline-offset: 2px; }
@@ -60,9 +60,11 @@ ul.list .q-btn__content { text-align: left; }
 .answer { font-size: 1.1rem; line-height: 1.6; }
 .cite { vertical-align: super; font-size: .75rem; margin-right: .25rem; }
 .chart { height: min(60vh, 30rem); }
+body.body--dark .nicegui-link { color: #8ab4f8; }
+body.body--dark .q-btn.text-primary { color: #8ab4f8 !important; }
 .q-uploader { box-shadow: none; border: 1px dashed var(--edge); background: var(--card); }
 .q-uploader__list { min-height: 4rem; }
-.q-dialog .q-card.wide { width: 50rem; max-width: 95vw; }
+.q-dialog .q-card.window { width: 50rem; max-width: 95vw; }
 """
 
 T = TypeVar("T")
@@ -78,14 +80,13 @@ def page(path: str, build: Build) -> None:
         ui.context.client.on_delete(client.close)
         ui.add_css(STYLE)
         ui.add_head_html('<meta name="color-scheme" content="light dark">')
-        dark, key = _header(path)
+        dark = _header(path)
         with ui.column().classes("w-full gap-4") as place:
             ui.label("Connecting…").classes("soft")
         await ui.context.client.connected()
         dark.value = app.storage.tab.get("dark")
         client.use_key(app.storage.tab.get("key", ""))
         dark.on_value_change(lambda change: app.storage.tab.update(dark=change.value))
-        key.on_click(_ask_for_key)
         place.clear()
         with place:
             heading(PAGES[path], level=1)
@@ -148,9 +149,17 @@ def changing(draw: Callable[[T], None]) -> Callable[[T], None]:
     return show
 
 
-def ago(moment: float | None) -> str:
-    """A time as its age."""
-    return "–" if moment is None else f"{duration(time.time() - moment)} ago"
+@contextmanager
+def window(title: str) -> Iterator[ui.dialog]:
+    """An open dialog of the page itself: it outlives the place whose button opened it."""
+    with ui.context.client.content, ui.dialog(value=True) as dialog, ui.card().classes("window"):
+        heading(title)
+        yield dialog
+
+
+def at(moment: float) -> str:
+    """Seconds since the epoch as a date and time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
 
 
 def duration(seconds: float | None) -> str:
@@ -163,12 +172,13 @@ def duration(seconds: float | None) -> str:
     return f"{max(seconds, 0):.1f} s"
 
 
-def _header(path: str) -> tuple[ui.dark_mode, ui.button]:
+def _header(path: str) -> ui.dark_mode:
     dark = ui.dark_mode(None)
+    ui.colors(primary="#2b62c0", positive="#1a7f37", warning="#9a6700", negative="#c62828")
     with ui.header().classes("items-center q-py-xs gap-2 flex-wrap"):
         ui.label("Aegis Streams").classes("text-weight-bold")
         ui.space()
-        key = ui.button("Access", icon="key").props("flat dense no-caps color=white")
+        ui.button("Access", icon="key", on_click=_ask_for_key).props("flat dense no-caps color=white")
         ui.button(icon="dark_mode", on_click=lambda: dark.set_value(not dark.value)).props(
             'flat dense round color=white aria-label="Switch dark mode"'
         )
@@ -177,7 +187,7 @@ def _header(path: str) -> tuple[ui.dark_mode, ui.button]:
                 link = ui.link(title, target)
                 if target == path:
                     link.props("aria-current=page")
-    return dark, key
+    return dark
 
 
 def _ask_for_key() -> None:
@@ -185,8 +195,7 @@ def _ask_for_key() -> None:
         app.storage.tab["key"] = entered.value.strip()
         ui.navigate.reload()
 
-    with ui.dialog(value=True) as dialog, ui.card().classes("w-full"):
-        heading("Access key")
+    with window("Access key") as dialog:
         ui.label("Sent with every request of this tab; kept in the server's memory, and gone with the tab.").classes(
             "soft"
         )

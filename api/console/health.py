@@ -31,7 +31,7 @@ async def _build(client: Client, _: Request) -> None:
     repeat(_LIVE, live)
     repeat(_SLOW, once)
     heading("Settings")
-    ui.label("`aegis check --settings` prints every setting, and where its value comes from.").classes("soft")
+    ui.label("The command aegis check --settings prints every setting, and where its value comes from.").classes("soft")
 
 
 def _show_parts(health: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from fastapi import Request
 from nicegui import ui
 
 from api.console.client import Client
-from api.console.frame import COLOURS, ago, badge, changing, duration, heading, page, repeat
+from api.console.frame import COLOURS, at, badge, changing, duration, heading, page, repeat
 
 _LIVE, _SLOW = 2.0, 15.0  # dead letters and stuck documents are read from topics
 _FLOW = (("chunk",), ("embed", "extract"), ("index-vectors", "index-graph"))
@@ -103,4 +103,4 @@ def _show_stuck(stuck: list[dict[str, Any]]) -> None:
         ui.label(f"No document is without progress for more than {_OLD} s.").classes("soft")
     for one in stuck:
         where = "" if one["topic"] is None else f", unread at {one['topic']}/{one['partition']}/{one['offset']}"
-        ui.label(f"{one['document_id']} waits for {one['stage']} since {ago(one['since'])}{where}").classes("words")
+        ui.label(f"{one['document_id']} waits for {one['stage']} since {at(one['since'])}{where}").classes("words")
