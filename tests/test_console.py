@@ -79,10 +79,10 @@ def address(stack: Stack) -> str:
 
 
 def picture(page: Page, name: str) -> None:
-    """Keep a picture where AEGIS_PICTURES says so: the ones in the docs are made like this."""
-    if "AEGIS_PICTURES" in os.environ:
+    """Keep a picture where CONSOLE_PICTURES says so: the ones in the docs are made like this."""
+    if "CONSOLE_PICTURES" in os.environ:
         page.wait_for_timeout(700)  # animations
-        page.screenshot(path=Path(os.environ["AEGIS_PICTURES"]) / f"{name}.png")
+        page.screenshot(path=Path(os.environ["CONSOLE_PICTURES"]) / f"{name}.png")
 
 
 def test_every_page_fits_a_phone_in_the_dark(browser: Browser, stack: Stack) -> None:
