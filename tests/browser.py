@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from tests.programs import program
 
-PHONE = {"width": 375, "height": 760}
-DESKTOP = {"width": 1200, "height": 800}
+PHONE = ViewportSize(width=375, height=760)
+DESKTOP = ViewportSize(width=1200, height=800)
 _ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",

@@ -60,7 +60,7 @@ ul.list .q-btn__content { text-align: left; }
 .answer { font-size: 1.1rem; line-height: 1.6; }
 .cite { vertical-align: super; font-size: .75rem; margin-right: .25rem; }
 .chart { height: min(60vh, 30rem); }
-body.body--dark .nicegui-link { color: #8ab4f8; }
+body.body--dark main .nicegui-link:not(.tile) { color: #8ab4f8; }
 body.body--dark .q-btn.text-primary { color: #8ab4f8 !important; }
 .q-uploader { box-shadow: none; border: 1px dashed var(--edge); background: var(--card); }
 .q-uploader__list { min-height: 4rem; }
