@@ -193,10 +193,11 @@ def test_the_key_of_the_tab_goes_with_every_request(page: Page) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.timeout(600)
 def test_a_life_of_documents_on_the_whole_system(browser: Browser, tmp_path: Path) -> None:
     """Upload, searchable; a poisoned one, dead, replayed, dead again; the graph; an answer."""
     with started(Settings(data_dir=tmp_path, api={"port": 0})) as system:
-        system.wait_until_ready()
+        system.wait_until_ready(timeout=300)
         with tab(browser, f"{system.running.api_url}/console/") as opened:
             page = opened.page
             page.goto("documents", timeout=60_000)
