@@ -105,6 +105,8 @@ def _run(url: str, users: int, seconds: int) -> dict[str, Any]:
         timeout=seconds + 120,
     )
     entries = {entry["name"]: entry for entry in json.loads(done.stdout)}
+    if "search" not in entries:
+        raise RuntimeError(f"no search was answered in {seconds} s: {done.stderr[-1000:]}")
     searches, refused = entries["search"], entries.get("refused with 429", {"num_requests": 0})
     times = {float(ms): count for ms, count in searches["response_times"].items()}
     return {
