@@ -40,7 +40,7 @@ class Wanted(BaseModel):
     force: bool = Field(False, description="Also for entities of different types, or that no document mentions now.")
 
 
-class Accepted(BaseModel):
+class DecisionAccepted(BaseModel):
     """The decision is in the log; the graph stage applies it."""
 
     first: str
@@ -80,13 +80,13 @@ def router(entities: Entities, publisher: Publisher) -> APIRouter:
         return Decisions(decisions=made)
 
     @routes.post("/api/v1/decisions", status_code=202, summary="Decide that two entities are one, or two")
-    async def decide(request: Request, wanted: Wanted) -> Accepted:
+    async def decide(request: Request, wanted: Wanted) -> DecisionAccepted:
         """Overrule the links between two entities, reversibly. It survives a rebuild of the graph from the log."""
         first, second = await checked(wanted)
         correlation_id = request_id_of(request.scope)
         send = partial(publisher.decide, first, second, wanted.verdict, wanted.reason, correlation_id=correlation_id)
         published = await outbox.send(send)
-        return Accepted(first=first, second=second, verdict=wanted.verdict, version=published.version)
+        return DecisionAccepted(first=first, second=second, verdict=wanted.verdict, version=published.version)
 
     @routes.get("/api/v1/entities/{entity_id}/links", summary="Why an entity has its aliases")
     async def links(entity_id: EntityId) -> Links:
