@@ -136,16 +136,15 @@ def crowd(one: Callable[[Stack], httpx.Response], stack: Stack, *, budget: float
 
 
 def until(met: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not met():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.05)
 
 
 def closed_again(faults: Faults, name: str) -> bool:
-    search(faults.stack)
-    ask(faults.stack)
-    return faults.states()[name] == "closed"
+    answered = {search(faults.stack).status_code, ask(faults.stack).status_code}
+    return answered == {200} and faults.states()[name] == "closed"
 
 
 @pytest.mark.parametrize("is_slow", [False, True], ids=["failing", "slow"])
@@ -174,7 +173,6 @@ def test_a_store_or_model_that_fails_or_is_slow_holds_nobody_up(faults: Faults, 
         assert state == "open"
     until(lambda: faults.searching() == 0)  # what was given up ends late, and counts as slow then
     until(partial(closed_again, faults, name))
-    assert search(faults.stack).status_code == ask(faults.stack).status_code == 200
 
 
 @pytest.mark.parametrize("how", [500, 60.0], ids=["failing", "slow"])
