@@ -5,7 +5,7 @@ from typing import Annotated
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.admission import Slots
 from api.outbox import Outbox
@@ -32,6 +32,18 @@ class Links(BaseModel):
 
 class Wanted(BaseModel):
     """A decision about two entities. ``open`` takes back what was decided before."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "first": "b2a4c1e0-9d7f-5e55-8c11-0d4e8b7a2f10",
+                "second": "7c1f0a52-d9e8-5b36-9a3e-5f0c2b1d4e77",
+                "verdict": "same",
+                "reason": "Countess Lovelace is Ada Lovelace",
+            }
+        },
+    )
 
     first: str = Field(max_length=64)
     second: str = Field(max_length=64)
