@@ -15,8 +15,9 @@ def show(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         document = described()
-        for name, example in EXAMPLES.items():
-            document["components"]["schemas"][name]["examples"] = [example]
+        for name, model in document["components"]["schemas"].items():
+            if name in EXAMPLES:
+                model["examples"] = [EXAMPLES[name]]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation does it
