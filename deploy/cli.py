@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.commands import ask, check, demo, dlq, documents, lag, run, topics
+from deploy.commands import ask, check, demo, dlq, documents, keys, lag, run, topics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +21,7 @@ for command in (
     lag.lag,
     check.check,
     check.digest,
+    keys.audit,
     run.worker,
     run.node,
     run.api,
@@ -28,6 +29,8 @@ for command in (
     app.command()(command)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(topics.app, name="topics")
+app.add_typer(keys.app, name="keys")
+app.add_typer(keys.users, name="users")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from functools import cache
 import structlog
 import uvicorn
 
+from api.access.access import Access
 from api.app import create_app
 from api.ports import Ports
 from deploy.consistency import consistency_of
@@ -157,9 +158,16 @@ def _ports(
         encode_query=build.build_sparse_encoder().query,
         healths=_summaries(healths),
         consistency=consistency_of(vectors.store, graphs.store, view, bootstrap_servers),
+        access=_access(settings),
         reranker=build.build_reranker(settings),
         chat=build.build_chat(settings),
     )
+
+
+def _access(settings: Settings) -> Access:
+    access = Access(settings)
+    access.check()
+    return access
 
 
 def _summaries(healths: Mapping[StageName, StageHealth]) -> Callable[[], Mapping[str, Mapping[str, object]]]:

@@ -1,11 +1,14 @@
 """The knowledge graph: entities, where they are mentioned, and what is said of them."""
 
+from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel
 
+from api.access.principals import Caller, Principal
 from api.admission import Slots
 from api.problems import Problem
 from api.retrievers.graph import Entity, Graph, GraphChunk, Subgraph
@@ -37,45 +40,51 @@ def router(graph: Graph) -> APIRouter:
     threads = CapacityLimiter(_THREADS)
     slots = Slots(_MAX_IN_FLIGHT, "graph queries")
 
-    async def found(entity_id: str) -> Entity:
+    async def found(entity_id: str, caller: Principal) -> Entity:
         with slots.one():
-            entity = await to_thread.run_sync(graph.entity, entity_id, limiter=threads)
+            entity = await to_thread.run_sync(partial(graph.entity, entity_id, tenant=caller.tenant), limiter=threads)
         if entity is None:
             raise Problem(404, "unknown-entity", f"no document mentions an entity {entity_id!r}")
         return entity
 
     @routes.get("/api/v1/entities", summary="Find entities by name")
-    async def entities(name: Name) -> Entities:
+    async def entities(caller: Caller, name: Name) -> Entities:
         """The entities that have this name, people and organisations of one name apart."""
         plain = normalised_name(name)
         names = sorted({folded(plain, "PERSON"), folded(plain, "ORG")})
         with slots.one():
-            return Entities(entities=await to_thread.run_sync(graph.entities, names, limiter=threads))
+            wanted = partial(graph.entities, names, tenant=caller.tenant)
+            return Entities(entities=await to_thread.run_sync(wanted, limiter=threads))
 
     @routes.get("/api/v1/entities/{entity_id}", summary="One entity")
-    async def entity(entity_id: EntityId) -> Entity:
+    async def entity(caller: Caller, entity_id: EntityId) -> Entity:
         """An entity, with how often it is mentioned."""
-        return await found(entity_id)
+        return await found(entity_id, caller)
 
     @routes.get("/api/v1/entities/{entity_id}/chunks", summary="Where an entity is mentioned")
-    async def chunks(entity_id: EntityId, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> Mentions:
+    async def chunks(caller: Caller, entity_id: EntityId, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> Mentions:
         """Texts that mention an entity."""
-        await found(entity_id)
+        await found(entity_id, caller)
+        wanted = partial(graph.chunks, entity_id, limit=limit, tenant=caller.tenant)
         with slots.one():
-            mentioning = await to_thread.run_sync(lambda: graph.chunks(entity_id, limit=limit), limiter=threads)
-        return Mentions(chunks=mentioning)
+            mentioning = await to_thread.run_sync(wanted, limiter=threads)
+        return Mentions(chunks=[replace(one, document_id=caller.shown_id(one.document_id)) for one in mentioning])
 
     @routes.get("/api/v1/entities/{entity_id}/graph", summary="The neighbourhood of an entity")
-    async def neighbourhood(entity_id: EntityId, limit: Annotated[int, Query(ge=1, le=100)] = 25) -> Subgraph:
+    async def neighbourhood(
+        caller: Caller, entity_id: EntityId, limit: Annotated[int, Query(ge=1, le=100)] = 25
+    ) -> Subgraph:
         """An entity's relations of most weight, at most `limit` each way, with the sentence that says so."""
-        await found(entity_id)
+        await found(entity_id, caller)
+        wanted = partial(graph.neighbourhood, entity_id, limit=limit, tenant=caller.tenant)
         with slots.one():
-            return await to_thread.run_sync(lambda: graph.neighbourhood(entity_id, limit=limit), limiter=threads)
+            return await to_thread.run_sync(wanted, limiter=threads)
 
     @routes.get("/api/v1/graph", summary="The graph of a document")
-    async def document(document_id: Annotated[str, Query(min_length=1, max_length=512)]) -> Subgraph:
+    async def document(caller: Caller, document_id: Annotated[str, Query(min_length=1, max_length=512)]) -> Subgraph:
         """What a document mentions and relates; empty where it is not indexed, or names nothing."""
+        wanted = partial(graph.document, caller.stored_id(document_id), tenant=caller.tenant)
         with slots.one():
-            return await to_thread.run_sync(graph.document, document_id, limiter=threads)
+            return await to_thread.run_sync(wanted, limiter=threads)
 
     return routes

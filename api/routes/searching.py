@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter
 
+from api.access.principals import Caller
 from api.search import Search, SearchRequest, SearchResponse
 
 
@@ -10,8 +11,8 @@ def router(search: Search) -> APIRouter:
     routes = APIRouter(tags=["search"])
 
     @routes.post("/api/v1/search", summary="Search")
-    async def search_chunks(request: SearchRequest) -> SearchResponse:
+    async def search_chunks(caller: Caller, request: SearchRequest) -> SearchResponse:
         """The chunks that answer a query best, by vectors, BM25 and the graph."""
-        return await search.search(request)
+        return await search.search(request, caller)
 
     return routes
