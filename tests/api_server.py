@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import uvicorn
 from structlog.contextvars import merge_contextvars
+from structlog.processors import format_exc_info
 from structlog.testing import capture_logs
 
 from api.access.access import Access
@@ -390,10 +391,11 @@ def serving(
     answers: Answers | None = None,
     graph_timeout: float = 10.0,
     change: Callable[[Stack], None] | None = None,
+    made: Callable[..., Stack] = Stack,
 ) -> Iterator[Stack]:
     """A stack that serves on a free port until the block ends."""
     api = Api(max_body_mb=max_body_mb, max_lag_seconds=max_lag_seconds)
-    stack = Stack(
+    stack = made(
         settings=Settings(api=api, answers=answers or Answers(), graph=GraphSettings(search_timeout=graph_timeout))
     )
     if change is not None:
@@ -409,7 +411,7 @@ def serving(
         time.sleep(0.005)
     stack.port = server.servers[0].sockets[0].getsockname()[1]
     client = httpx.Client(base_url=f"http://127.0.0.1:{stack.port}", timeout=30, trust_env=False)
-    with client as stack.http, capture_logs(processors=[merge_contextvars]) as stack.logs:
+    with client as stack.http, capture_logs(processors=[merge_contextvars, format_exc_info]) as stack.logs:
         yield stack
     server.should_exit = True
     thread.join(timeout=20)

@@ -2,16 +2,15 @@
 
 import json
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import jwt
 import pytest
-import structlog
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import RSAAlgorithm
 from pydantic import SecretStr
 
@@ -74,19 +73,10 @@ def test_a_key_is_taken_from_either_header(stack: Stack) -> None:
 
 
 def test_the_body_of_who_is_refused_is_not_read(stack: Stack) -> None:
-    read = []
-
-    def body() -> Iterator[bytes]:
-        for _ in range(64):
-            read.append(1)
-            yield b"x" * 65536
-            time.sleep(0.01)
-
-    try:
-        assert stack.http.post("/api/v1/documents", content=body()).status_code == 401
-    except httpx.TransportError:  # the server may close the connection before it is asked for the answer
-        pass
-    assert len(read) < 64
+    with socket.create_connection(("127.0.0.1", stack.port), timeout=20) as connection:
+        length = 1_000_000
+        connection.sendall(f"POST /api/v1/documents HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode())
+        assert connection.recv(20).startswith(b"HTTP/1.1 401")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +155,7 @@ def test_who_logs_in_has_a_token_for_a_while(stack: Stack) -> None:
         altered.setdefault("tenant", None)
         headers = {"Authorization": f"Bearer {jwt.encode(altered, secret, 'HS256')}"}
         assert (stack.http.get("/api/v1/formats", headers=headers).status_code, change) == (401, change)
-    for forged in (jwt.encode(claims, "x" * 32, "HS256"), jwt.encode(claims, None, "none"), "a.b.c"):
+    for forged in (jwt.encode(claims, "x" * 32, "HS256"), jwt.encode(claims, "", "none"), "a.b.c"):
         assert stack.http.get("/api/v1/formats", headers={"Authorization": f"Bearer {forged}"}).status_code == 401
 
 
@@ -252,10 +242,11 @@ def test_a_page_of_somebody_else_is_not_answered() -> None:
 
 
 def test_answers_say_how_browsers_should_treat_them(stack: Stack) -> None:
-    headers = stack.http.get("/health/live").headers
-    assert headers["X-Content-Type-Options"] == "nosniff"
-    assert headers["X-Frame-Options"] == "DENY"
-    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    for path in ("/health/live", "/api/v1/formats"):
+        headers = stack.http.get(path).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
 
 
 def test_the_audit_log_says_who_did_what(stack: Stack) -> None:
@@ -317,11 +308,11 @@ def test_tokens_of_another_issuer_are_read(tmp_path: Path) -> None:
 
     expected = Principal(name="https://id.example:u1", scopes=frozenset({"read"}), tenant="acme", tier="pro")
     assert read({}) == expected
-    public = (tmp_path / "jwks.json").read_bytes()
     for changed in ({"aud": "x"}, {"iss": "x"}, {"exp": now - 60}, {"tenant": None}, {"tenant": "a/b"}):
         assert read(changed) is None
     assert read({}, key=rsa.generate_private_key(public_exponent=65537, key_size=2048)) is None
-    assert read({"iss": "aegis-streams", "aud": "aegis-streams"}, key=public, algorithm="HS256") is None
+    assert read({}, key=ec.generate_private_key(ec.SECP256R1()), algorithm="ES256") is None
+    assert read({"iss": "aegis-streams", "aud": "aegis-streams"}, key="x" * 32, algorithm="HS256") is None
     whole = settings.model_copy(update={"issuer": settings.issuer.model_copy(update={"tenant_claim": ""})})
     access = Access(Settings(data_dir=tmp_path, access=whole))
     assert read({}) == Principal(name="https://id.example:u1", scopes=frozenset({"read", "admin"}), tier="pro")
@@ -350,13 +341,12 @@ def test_a_store_that_is_down_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) ->
         assert response.headers["Retry-After"] == "5"
 
 
-def test_no_secret_is_logged(capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_secret_is_logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
     with serving(change=_with(login_attempts=50)) as stack:
-        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG))
-        logging.getLogger().setLevel(logging.DEBUG)
         stack.access.users.create(User(name="ada"), SecretStr(PASSWORD))
         headers = stack.token()
-        secrets = [headers["Authorization"].rpartition("_")[2], PASSWORD]
+        secrets = [headers["Authorization"].split("_", 2)[2], PASSWORD]
         login = {"user": "ada", "password": PASSWORD}
         secrets.append(stack.http.post("/api/v1/login", json=login).json()["access_token"])
         admin = stack.token(scopes=frozenset({"admin"}))
@@ -375,7 +365,7 @@ def test_no_secret_is_logged(capfd: pytest.CaptureFixture[str]) -> None:
         stack.http.delete("/api/v1/keys/none", headers=admin)
         logged = json.dumps(list(stack.logs), default=repr)
         files = b"".join(file.read_bytes() for file in Path(stack.folder.name).rglob("audit*"))
-    printed = "".join(capfd.readouterr())
+    printed = "".join(capfd.readouterr()) + caplog.text
     assert "a bug" in logged
     assert b"POST /api/v1/login" in files
     for secret in secrets:

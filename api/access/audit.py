@@ -1,16 +1,15 @@
 """Who did what: a line of JSON for each write and each act of an administrator, in files of bounded size."""
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
 import structlog
 from pydantic import BaseModel
+
+from api.access.store import locked
 
 _FILES = 5
 _MEGABYTE = 1024 * 1024
@@ -52,7 +51,7 @@ class AuditLog:
         )
         line = json.dumps(act.model_dump()).encode() + b"\n"
         try:
-            with self._locked():
+            with locked(self._folder / "audit.lock"):
                 self._rotate(len(line))
                 with self._file(0).open("ab", buffering=0) as file:
                     file.write(line)
@@ -80,13 +79,3 @@ class AuditLog:
             for number in reversed(range(_FILES - 1)):
                 if self._file(number).exists():
                     self._file(number).replace(self._file(number + 1))
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(self._folder / "audit.lock", os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)

@@ -41,11 +41,11 @@ class Guard:
             return
         set_principal(scope, NOBODY)
         try:
-            headers = await self._admit(scope)
+            left = await self._admit(scope)
         except Problem as problem:
-            await self._refuse(problem, scope, receive, send)
+            await self._refuse(problem, scope, receive, _with_headers(send, _SECURITY))
         else:
-            await self._serve(headers, scope, receive, send)
+            await self._serve(scope, receive, _with_headers(send, {**_SECURITY, **left}))
 
     async def _admit(self, scope: Scope) -> LimitHeaders:
         headers = Headers(scope=scope)
@@ -66,20 +66,17 @@ class Guard:
         check_permission(principal, scope.get("method", "GET"), scope["path"])
         return left
 
-    async def _serve(self, left: LimitHeaders, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         status, which = 500, scope["path"]
 
-        async def send_with_headers(message: Message) -> None:
+        async def send_noting(message: Message) -> None:
             nonlocal status, which
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in {**_SECURITY, **left}.items():
-                    headers.setdefault(name, value)
-                status, which = message["status"], headers.get("Location", which)
+                status, which = message["status"], Headers(raw=message["headers"]).get("Location", which)
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_headers)
+            await self._app(scope, receive, send_noting)
         finally:
             await self._note(scope, status, which)
 
@@ -110,6 +107,16 @@ class Guard:
         )
         with CancelScope(shield=True):
             await to_thread.run_sync(note, limiter=self._threads)
+
+
+def _with_headers(send: Send, headers: LimitHeaders) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            for name, value in headers.items():
+                MutableHeaders(scope=message).setdefault(name, value)
+        await send(message)
+
+    return send_with_headers
 
 
 def _credential(headers: Headers) -> str | None:

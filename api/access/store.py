@@ -1,5 +1,6 @@
 """Where keys, users and usage are kept: a file that the processes of one machine share, or Redis."""
 
+import fcntl
 import os
 import sqlite3
 import threading
@@ -111,9 +112,9 @@ class SqliteStore:
         return Usage(rows[-1][2] if rows else None, {_date(day): requests for day, requests, _ in rows})
 
     def _read(self, query: str, *values: object) -> list[Any]:
-        if not self._file.exists():
-            return []
         with _sqlite_translated():
+            if not self._file.exists():
+                return []
             return self._connection().execute(query, values).fetchall()
 
     def _write(self, query: str, *values: object) -> int:
@@ -123,14 +124,26 @@ class SqliteStore:
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self._file, os.O_CREAT, mode=0o600))
-            connection = sqlite3.connect(self._file, timeout=_TIMEOUT, isolation_level=None)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.executescript(_SCHEMA)
+            with locked(self._file.with_suffix(".lock")):  # turning the log on does not wait for who does the same
+                os.close(os.open(self._file, os.O_CREAT, mode=0o600))
+                connection = sqlite3.connect(self._file, timeout=_TIMEOUT, isolation_level=None)
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.executescript(_SCHEMA)
             self._local.connection = connection
         return connection
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Be alone on this machine for as long as the block takes; makes the file's folder, for nobody else to read."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class RedisStore:

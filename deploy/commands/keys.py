@@ -33,10 +33,10 @@ def create_key(
     as_json: AsJson = False,
 ) -> None:
     """Create a key and print its token, which cannot be shown again."""
-    given: dict[str, Any] = {"name": name, "expires_in_days": expires_in_days, **_grant(scope, tenant, tier)}
+    wanted = _checked(NewKey, {"name": name, "expires_in_days": expires_in_days, **_grant(scope, tenant, tier)})
+    access = _access()
     with reported():
-        access = _access()
-        key, token = access.keys.create(_checked(NewKey, given))
+        key, token = access.keys.create(wanted)
         _note(access, "keys create", key.id)
     if as_json:
         print_json({**key.model_dump(mode="json"), "token": token.get_secret_value()})
@@ -48,8 +48,9 @@ def create_key(
 @app.command("list")
 def list_keys(as_json: AsJson = False) -> None:
     """List keys, without their secrets."""
+    access = _access()
     with reported():
-        keys = _access().keys.list()
+        keys = access.keys.list()
     if as_json:
         print_json(keys)
         return
@@ -63,12 +64,12 @@ def list_keys(as_json: AsJson = False) -> None:
 @app.command("revoke")
 def revoke_key(key_id: str, as_json: AsJson = False) -> None:
     """Revoke a key: from now on, and for good."""
+    access = _access()
     with reported():
-        access = _access()
         key = access.keys.revoke(key_id)
-        if key is None:
-            fail(f"there is no key {key_id!r}; `aegis keys list` lists them")
-        _note(access, "keys revoke", key_id)
+    if key is None:
+        fail(f"there is no key {key_id!r}; `aegis keys list` lists them")
+    _note(access, "keys revoke", key_id)
     if as_json:
         print_json(key)
     else:
@@ -81,8 +82,8 @@ def key_usage(
     as_json: AsJson = False,
 ) -> None:
     """Say how often keys were used, and when last."""
+    access = _access()
     with reported():
-        access = _access()
         keys = [key for key in access.keys.list() if key_id in (None, key.id)]
         usages = [(key, access.keys.usage(key.id)) for key in keys]
     if key_id is not None and not keys:
@@ -110,8 +111,8 @@ def create_user(
     """Create a user; the password is asked for."""
     user = _checked(User, {"name": name, **_grant(scope, tenant, tier)})
     password = sys.stdin.readline().rstrip("\n") if password_stdin else typer.prompt("Password", hide_input=True)
+    access = _access()
     with reported():
-        access = _access()
         access.users.create(user, SecretStr(password))
         _note(access, "users create", name)
     out.print(f"User {name} can log in.", markup=False)
@@ -120,8 +121,9 @@ def create_user(
 @users.command("list")
 def list_users(as_json: AsJson = False) -> None:
     """List users."""
+    access = _access()
     with reported():
-        found = _access().users.list()
+        found = access.users.list()
     if as_json:
         print_json(found)
         return
@@ -132,18 +134,18 @@ def list_users(as_json: AsJson = False) -> None:
 @users.command("remove")
 def remove_user(name: str) -> None:
     """Remove a user; who is logged in stays so until the token expires."""
+    access = _access()
     with reported():
-        access = _access()
-        if not access.users.remove(name):
-            fail(f"there is no user {name!r}; `aegis users list` lists them")
-        _note(access, "users remove", name)
+        was_there = access.users.remove(name)
+    if not was_there:
+        fail(f"there is no user {name!r}; `aegis users list` lists them")
+    _note(access, "users remove", name)
     out.print(f"User {name} is removed.", markup=False)
 
 
 def audit(limit: Annotated[int, typer.Option(min=1)] = 50, as_json: AsJson = False) -> None:
     """Who did what: writes over HTTP and acts of administrators on this machine, the newest first."""
-    with reported():
-        acts = _access().audit.last(limit)
+    acts = _access().audit.last(limit)
     if as_json:
         print_json(acts)
     else:
@@ -152,7 +154,9 @@ def audit(limit: Annotated[int, typer.Option(min=1)] = 50, as_json: AsJson = Fal
 
 
 def _access() -> Access:
-    return Access(load_settings())
+    settings = load_settings()
+    with reported():
+        return Access(settings)
 
 
 def _grant(scope: list[str] | None, tenant: str | None, tier: str) -> dict[str, Any]:
