@@ -132,8 +132,9 @@ def test_what_no_tenant_can_be_called(tenant: str) -> None:
 
 
 def _create(file: Path) -> None:
+    keys = Keys(SqliteStore(file))
     for _ in range(20):
-        Keys(SqliteStore(file)).create(NewKey(name="k"))
+        keys.create(NewKey(name="k"))
 
 
 def test_several_processes_share_a_file(tmp_path: Path) -> None:

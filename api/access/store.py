@@ -20,6 +20,7 @@ Kind = Literal["key", "user", "secret"]
 _DAY = 86_400
 _USAGE_DAYS = 90
 _TIMEOUT = 5.0
+_LOCK_TIMEOUT = 15.0  # others write for a millisecond, on a machine that has one to give
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (kind TEXT, name TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID;
@@ -126,7 +127,7 @@ class SqliteStore:
         if connection is None:
             with locked(self._file.with_suffix(".lock")):  # turning the log on does not wait for who does the same
                 os.close(os.open(self._file, os.O_CREAT, mode=0o600))
-                connection = sqlite3.connect(self._file, timeout=_TIMEOUT, isolation_level=None)
+                connection = sqlite3.connect(self._file, timeout=_LOCK_TIMEOUT, isolation_level=None)
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.executescript(_SCHEMA)
