@@ -229,7 +229,9 @@ class MemoryRetriever:
             raise self.error
         return [_hit(index) for index in range(limit)]
 
-    def chunks(self, ids: Sequence[str], *, filter_: filters.Filter | None = None) -> dict[str, ChunkPayload]:
+    def chunks(
+        self, ids: Sequence[str], *, filter_: filters.Filter | None = None, tenant: str | None = None
+    ) -> dict[str, ChunkPayload]:
         return {}
 
     def vectors(self, ids: Sequence[str]) -> dict[str, Vector]:

@@ -172,7 +172,10 @@ def _answer(stack: Stack, head: str) -> bytes:
 
 
 def test_a_body_that_says_it_is_too_large_is_not_read(stack: Stack) -> None:
-    head = f"POST /api/v1/documents HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: {MEGABYTE + 1}\n"
+    length = MEGABYTE + 1
+    head = (
+        f"POST /api/v1/documents HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: {length}\n"
+    )
     assert _answer(stack, head).startswith(b"HTTP/1.1 413 ")
     fits = stack.http.post("/api/v1/documents", json={"text": "x" * (MEGABYTE - 100)})
     assert fits.status_code == 202

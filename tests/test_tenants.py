@@ -38,6 +38,7 @@ _UNCOMPARED = frozenset(
         "version",
         "searchable_version",
         "took_ms",
+        "ms",
         "timings",
         "score",
         "scores",
@@ -161,6 +162,14 @@ def _asked(other: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
         wait = {"query": "kafka", "wait_for": f"{id_}@1", "wait_timeout": 0, "limit": 100}
         yield "POST", "/api/v1/search", wait
         yield "POST", "/api/v1/search", {"query": "kafka", "document_ids": [id_, f"{other}/{id_}"], "limit": 100}
+        for filter_ in (
+            {"document_id": id_},
+            {"document_id": {"$gte": id_}},
+            {"$not": {"document_id": {"$in": [id_]}}},
+        ):
+            yield "POST", "/api/v1/search", {"query": "kafka", "filter": filter_, "limit": 100}
+        yield "POST", "/api/v1/search", {"query": "kafka", "explain_document": id_, "limit": 100, "mmr": 0.5}
+    yield "POST", "/api/v1/search", {"query": "kafka", "group_by": "document", "limit": 1, "explain": True}
     for mode, query in itertools.product(
         ("hybrid", "vector", "keyword"), ("kafka", "worda wordb", "jay kreps linkedin")
     ):
@@ -188,7 +197,7 @@ def _compared(value: Any) -> Any:
         return kept
     if isinstance(value, list):
         return [_compared(one) for one in value]
-    return re.sub(r"version -?\d+", "", value) if isinstance(value, str) else value
+    return re.sub(r"version -?\d+|hit \d+", "", value) if isinstance(value, str) else value
 
 
 _HEX = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
