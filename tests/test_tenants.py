@@ -248,6 +248,8 @@ def test_no_route_tells_one_tenant_of_another(twins: tuple[Stack, Stack]) -> Non
     mine, others = stack.token(tenant="mine"), stack.token(tenant="others")
     secret = {"document_id": "plan", "text": "Secretword of jay kreps and linkedin.", "title": "Secretword"}
     assert stack.http.post("/api/v1/documents", json=secret, headers=others).status_code == 202
+    asked = {"question": "What do jay kreps and linkedin plan?", "session_id": "theirs"}
+    assert "Secretword" in stack.http.post("/api/v1/chat/", json=asked, headers=others).text
     entity = entity_id("Thing", "jay kreps")
     assert "Secretword" in stack.http.get(f"/api/v1/entities/{entity}/chunks", headers=others).text
     for path, methods in stack.http.get("/openapi.json", headers=mine).json()["paths"].items():
@@ -263,7 +265,13 @@ def test_no_route_tells_one_tenant_of_another(twins: tuple[Stack, Stack]) -> Non
                 if url.endswith("/events"):
                     continue  # waits for a document that will not come
                 body = {"query": "secretword", "input": "x", "limit": 100, "wait_for": "others/plan@0"}
-                for wanted in (body, {"query": "secretword", "document_ids": ["others/plan", "plan"]}):
+                question = "What do jay kreps and linkedin plan?"
+                for wanted in (
+                    body,
+                    {"query": "secretword", "document_ids": ["others/plan", "plan"]},
+                    {"question": question, "session_id": "theirs"},
+                    {"messages": [{"role": "user", "content": question}]},
+                ):
                     sent = wanted if method == "post" else None
                     text = stack.http.request(method, url, params=query, json=sent, headers=mine).text
                     assert "Secretword" not in text, (method, url, wanted)

@@ -23,6 +23,7 @@ _WHOLE_INSTALLATION = (
     "/api/v1/lag",
     "/api/v1/stuck",
     "/api/v1/dlq",
+    "/api/v1/consistency",
     "/api/pool",
     "/console",
 )
