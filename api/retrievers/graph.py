@@ -51,7 +51,10 @@ ORDER BY type, target
 EXISTING = "UNWIND $ids AS id MATCH (e:Entity {id: id}) RETURN e.id"
 NAMES_IN = "MATCH (c:Chunk {id: $id})<-[:MENTIONED_IN]-(e:Entity) WHERE e.type <> 'DATE' RETURN e.id, e.name"
 # With a parameter as limit, ladybug takes 0.5 ms instead of 0.1.
-PLACES = f"MATCH (e:Entity {{id: $id}})-[:MENTIONED_IN]->(c:Chunk) WHERE c.live AND c.document_id STARTS WITH $prefix RETURN c.id LIMIT {MAX_PLACES + 1}"
+PLACES = f"""
+MATCH (e:Entity {{id: $id}})-[:MENTIONED_IN]->(c:Chunk) WHERE c.live AND c.document_id STARTS WITH $prefix
+RETURN c.id LIMIT {MAX_PLACES + 1}
+"""
 COUNTS = {
     "documents": "MATCH (c:Chunk) WHERE c.live RETURN count(DISTINCT c.document_id)",
     "chunks": "MATCH (c:Chunk) WHERE c.live RETURN count(*)",
