@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Literal, Self, TypedDict
 
 from pydantic import BaseModel, Field
 
+from api.access.principals import Principal
 from api.ports import Ports
 from api.retrievers.hits import Hit
 from processors.filters import Filter, excluding
@@ -42,6 +43,10 @@ class Absence(BaseModel):
     standings: dict[str, Standing] = {}
     missing_terms: list[str] = Field([], description="Words of the query that no chunk of the document has.")
 
+    def shown_to(self, caller: Principal) -> Self:
+        """The same, with the id that the caller knows the document by."""
+        return self.model_copy(update={"document_id": caller.shown_id(self.document_id)})
+
 
 class _Known(TypedDict, total=False):
     state: DocumentState
@@ -58,6 +63,7 @@ class Asked:
     sparse: SparseVector | None
     document_ids: Sequence[str] | None
     filter_: Filter | None
+    tenant: str | None
     hits: Sequence[Hit]
     taken: int
     page: range
@@ -133,7 +139,9 @@ def _standing(ports: Ports, asked: Asked, document_id: str, name: str) -> Standi
     if best is None:
         return Standing()
     deep = max(_DEEPEST, asked.taken + 1)
-    ranking = ports.retriever.search(*vectors, limit=deep, document_ids=asked.document_ids, filter_=asked.filter_)
+    ranking = ports.retriever.search(
+        *vectors, limit=deep, document_ids=asked.document_ids, filter_=asked.filter_, tenant=asked.tenant
+    )
     return Standing(
         chunk_index=best.chunk_index,
         rank=next((hit.ranks[name] for hit in ranking if hit.document_id == document_id), None),

@@ -1,8 +1,11 @@
 """The API's composition root."""
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
+from fastapi.security import APIKeyHeader, HTTPBearer
 
 from api import examples, problems
+from api.access.guard import Guard
+from api.access.rules import allowed_hosts
 from api.answers.flow import Answers
 from api.body_limit import BodyLimit
 from api.breakers import Breakers
@@ -16,6 +19,7 @@ from api.ports import Ports
 from api.request_ids import RequestIds
 from api.retrievers.entities import Entities
 from api.routes import (
+    access,
     chat,
     completions,
     consistency,
@@ -36,6 +40,7 @@ from api.tracing import TELEMETRY
 from schemas.settings import Settings
 
 _PROBLEM = {"description": "A problem (RFC 9457).", "content": {problems.MEDIA_TYPE: {"schema": problems.SCHEMA}}}
+_CREDENTIALS = (HTTPBearer(auto_error=False), APIKeyHeader(name="X-API-Key", auto_error=False))
 _CHUNK_LAG_MAX_AGE = 2.0
 
 
@@ -51,6 +56,7 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
         telemetry=TELEMETRY,
         responses={"default": _PROBLEM},
         lifespan=console.lifespan if console else None,
+        dependencies=[Security(scheme) for scheme in _CREDENTIALS],  # described here, checked by the guard
     )
     problems.install(app)
     breakers = Breakers(settings.api)
@@ -58,11 +64,13 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
     app.state.draining = draining = Draining()
     # The last one added meets a request first.
     app.add_middleware(BodyLimit, max_body_mb=settings.api.max_body_mb, large=frozenset({documents.DOCUMENTS}))
+    app.add_middleware(Guard, access=ports.access, hosts=allowed_hosts(settings.api.host, settings.access.hosts))
     app.add_middleware(Crashes)
     app.add_middleware(Drained, draining=draining)
     app.add_middleware(RequestMetrics)
     app.add_middleware(RequestIds)
     chunk_lag = Measured(lambda: ports.lag.seconds_behind("chunk"), max_age=_CHUNK_LAG_MAX_AGE)
+    app.include_router(access.router(ports.access))
     app.include_router(
         documents.router(ports.publisher, chunk_lag, Fetcher(settings.api), max_lag=settings.api.max_lag_seconds)
     )

@@ -57,8 +57,11 @@ class RequestMetrics:
                 await self._app(scope, receive, send_noting_status)
         finally:
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            REQUEST_SECONDS.labels(_route(scope), method, status).observe(time.perf_counter() - started)
+            REQUEST_SECONDS.labels(route_of(scope) or "unmatched", method, status).observe(
+                time.perf_counter() - started
+            )
 
 
-def _route(scope: Scope) -> str:
-    return getattr(scope.get("route"), "path_format", None) or "unmatched"
+def route_of(scope: Scope) -> str | None:
+    """The template of the route that took the request, once one has."""
+    return getattr(scope.get("route"), "path_format", None)

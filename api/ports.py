@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from api.access.access import Access
 from api.retrievers.graph import Graph
 from api.retrievers.hits import Retriever
 from processors.llm import Turn
@@ -67,14 +68,14 @@ class StatusView(Protocol):
     def get(self, document_id: str) -> DocumentStatus | None:
         """What is known of a document."""
 
-    def recent(self, limit: int) -> Sequence[DocumentStatus]:
-        """The documents that changed last, newest first."""
+    def recent(self, limit: int, *, tenant: str | None = None) -> Sequence[DocumentStatus]:
+        """The documents that changed last, newest first; only the tenant's when given."""
 
     def unfinished(self) -> Sequence[DocumentStatus]:
         """The documents of which something is still to come, the longest unchanged first."""
 
-    def counts(self) -> Mapping[str, int]:
-        """Number of documents by state."""
+    def counts(self, *, tenant: str | None = None) -> Mapping[str, int]:
+        """Number of documents by state; only the tenant's when given."""
 
 
 class PartitionLag(Protocol):
@@ -277,5 +278,6 @@ class Ports:
     encode_query: Callable[[str], SparseVector]
     healths: Callable[[], Mapping[str, Mapping[str, object]]]
     consistency: Consistency
+    access: Access
     reranker: Reranker | None = None
     chat: Chat | None = None

@@ -47,10 +47,17 @@ class Problem(HTTPException):
     """An answer that is an error. ``kind`` ends its type URI; ``members`` are extension members."""
 
     def __init__(
-        self, status: int, kind: str, detail: str, *, retry_after: float | None = None, **members: object
+        self,
+        status: int,
+        kind: str,
+        detail: str,
+        *,
+        retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        **members: object,
     ) -> None:
-        headers = None if retry_after is None else {"Retry-After": str(max(1, math.ceil(retry_after)))}
-        super().__init__(status, detail, headers)
+        later = {} if retry_after is None else {"Retry-After": str(max(1, math.ceil(retry_after)))}
+        super().__init__(status, detail, {**(headers or {}), **later})
         self.kind = kind
         self.members = members
 

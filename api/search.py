@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Annotated, Literal, NamedTuple, Self
 
 import structlog
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstra
 
 from api import pools
 from api.absence import Absence, Asked, absence
+from api.access.principals import Principal
 from api.admission import Slots
 from api.arranging import as_fused, diversified, grouped, marked, reranked
 from api.measured import Measured
@@ -22,8 +24,9 @@ from api.retrievers.hits import CANDIDATES, Hit, hits_along
 from api.retrievers.walk import Walk
 from api.tracing import record_phase
 from processors.errors import PipelineError, UnavailableError
-from processors.filters import Filter, parse
+from processors.filters import Filter, parse, prefixed
 from processors.rerankers import Reranker
+from schemas.ids import document_prefix
 from schemas.records import DocumentId, StageName
 from schemas.storage import GRAPH
 
@@ -203,8 +206,8 @@ class Search:
         self._waiting = Slots(_MAX_WAITING, "searches that wait for a document")
         self._lag = Measured(lambda: ports.lag.measure(INDEX_STAGES), max_age=_LAG_MAX_AGE)
 
-    async def search(self, request: SearchRequest) -> SearchResponse:
-        """The best hits, once ``wait_for`` is searchable.
+    async def search(self, request: SearchRequest, caller: Principal) -> SearchResponse:
+        """The best hits among the caller's documents, once ``wait_for`` is searchable.
 
         Raises:
             Problem: 429, too many searches; 504, ``wait_for`` is not searchable in time.
@@ -213,18 +216,19 @@ class Search:
         started = time.perf_counter()
         if request.wait_for is not None:
             with self._waiting.one():
-                await self._wait(request.wait_for, request.wait_timeout)
+                await self._wait(request.wait_for, request.wait_timeout, caller)
         lag = _seconds(self._lag.last() or ())
         with self._searching.one():
-            found = await to_thread.run_sync(self._find, request, lag["index-vectors"], limiter=self._threads)
+            find = partial(self._find, _as_stored(request, caller), caller.tenant, lag["index-vectors"])
+            found = await to_thread.run_sync(find, limiter=self._threads)
         return SearchResponse(
             query=request.query,
-            hits=[_ranked(hit, rank) for rank, hit in enumerate(found.hits, start=request.offset + 1)],
+            hits=[_ranked(hit, rank, caller) for rank, hit in enumerate(found.hits, start=request.offset + 1)],
             next_offset=request.offset + len(found.hits) if found.more else None,
             reranked=found.reranked,
             degraded=found.degraded,
             stages=found.stages if request.explain else None,
-            document=found.document,
+            document=found.document and found.document.shown_to(caller),
             took_ms=_milliseconds(time.perf_counter() - started),
             timings=found.timings,
             freshness=Freshness(lag_seconds=lag),
@@ -234,7 +238,7 @@ class Search:
         """How far the indexes are behind, as last measured."""
         return Freshness(lag_seconds=_seconds(self._lag.last() or ()))
 
-    def _find(self, request: SearchRequest, lag: float | None) -> _Found:
+    def _find(self, request: SearchRequest, tenant: str | None, lag: float | None) -> _Found:
         phases = _Phases()
         dense = None if request.mode == "keyword" else self._ports.embed_query(request.query)
         sparse = None if request.mode == "vector" else self._ports.encode_query(request.query)
@@ -242,11 +246,11 @@ class Search:
         reranker = self._ports.reranker if request.rerank else None
         limit = max(request.depth, self._rerank_candidates) if reranker else request.depth
         hits = self._ports.retriever.search(
-            dense, sparse, limit=limit, document_ids=request.document_ids, filter_=request.filter
+            dense, sparse, limit=limit, document_ids=request.document_ids, filter_=request.filter, tenant=tenant
         )
         hits = as_fused(hits) if request.explain else hits
         phases.done("retrieve", hits, scores=("dense", "bm25", "fused"))
-        along = self._along_graph(request, hits) if request.mode in _WITH_GRAPH else hits
+        along = self._along_graph(request, tenant, hits) if request.mode in _WITH_GRAPH else hits
         hits = hits if along is None else along[:limit]
         phases.done("graph", hits, scores=(GRAPH,))
         scores = _rerank_scores(reranker, request.query, hits[: self._rerank_candidates]) if reranker else None
@@ -264,6 +268,7 @@ class Search:
                 sparse=sparse,
                 document_ids=request.document_ids,
                 filter_=request.filter,
+                tenant=tenant,
                 hits=hits,
                 taken=max(limit, CANDIDATES),
                 page=range(request.offset, request.offset + len(page)),
@@ -279,16 +284,16 @@ class Search:
             document=document,
         )
 
-    def _along_graph(self, request: SearchRequest, hits: list[Hit]) -> list[Hit] | None:
+    def _along_graph(self, request: SearchRequest, tenant: str | None, hits: list[Hit]) -> list[Hit] | None:
         """The hits with what the graph leads to, or that alone; None where the graph does not answer in time."""
         try:
-            steps = self._walk.steps(request.query, hits)
+            steps = self._walk.steps(request.query, hits, tenant=tenant)
         except PipelineError as error:
             log.warning("graph-left-out", error=str(error))
             DEGRADED.labels("graph").inc()
             return None
         ids = {step.chunk_id for step in steps}.difference(hit.chunk_id for hit in hits)
-        reached = self._ports.retriever.chunks(sorted(ids), filter_=request.filter) if ids else {}
+        reached = self._ports.retriever.chunks(sorted(ids), filter_=request.filter, tenant=tenant) if ids else {}
         if request.document_ids is not None:
             reached = {id_: chunk for id_, chunk in reached.items() if chunk.document_id in request.document_ids}
         hits = hits_along(steps, hits, reached) if steps else hits
@@ -302,11 +307,12 @@ class Search:
             hits = marked(hits, "mmr") if request.explain else hits
         return grouped(hits, size=request.group_size) if request.group_by else hits
 
-    async def _wait(self, wait_for: str, within: float) -> None:
+    async def _wait(self, wait_for: str, within: float, caller: Principal) -> None:
         document_id, _, version = wait_for.rpartition("@")
-        if await wait_until_searchable(self._ports.status, document_id, int(version), within=within):
+        stored_id = caller.stored_id(document_id)
+        if await wait_until_searchable(self._ports.status, stored_id, int(version), within=within):
             return
-        status = await look(self._ports.status, document_id)
+        status = await look(self._ports.status, stored_id)
         where = "no stage has reported it yet"
         if status is not None:
             where = f"it is {status.state} as version {status.revision.version}"
@@ -330,8 +336,21 @@ def _rerank_scores(reranker: Reranker, query: str, hits: Sequence[Hit]) -> list[
     return scores
 
 
-def _ranked(hit: Hit, rank: int) -> RankedHit:
-    return RankedHit(**{field.name: getattr(hit, field.name) for field in fields(hit)}, rank=rank)
+def _as_stored(request: SearchRequest, caller: Principal) -> SearchRequest:
+    """The request in the ids of the stores."""
+    ids, narrow, explained = request.document_ids, request.filter, request.explain_document
+    return request.model_copy(
+        update={
+            "document_ids": ids and [caller.stored_id(document_id) for document_id in ids],
+            "filter": narrow and prefixed(narrow, "document_id", document_prefix(caller.tenant)),
+            "explain_document": explained and caller.stored_id(explained),
+        }
+    )
+
+
+def _ranked(hit: Hit, rank: int, caller: Principal) -> RankedHit:
+    shown = replace(hit, document_id=caller.shown_id(hit.document_id))
+    return RankedHit(**{field.name: getattr(shown, field.name) for field in fields(shown)}, rank=rank)
 
 
 def _seconds(groups: Sequence[GroupLag]) -> dict[StageName, float | None]:

@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.commands import ask, check, demo, dlq, documents, entities, lag, mcp, run, topics
+from deploy.commands import ask, check, demo, dlq, documents, entities, keys, lag, mcp, run, topics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,7 @@ for command in (
     lag.lag,
     check.check,
     check.digest,
+    keys.audit,
     run.worker,
     run.node,
     run.api,
@@ -30,6 +31,8 @@ for command in (
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(entities.app, name="entities")
 app.add_typer(topics.app, name="topics")
+app.add_typer(keys.app, name="keys")
+app.add_typer(keys.users, name="users")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from functools import cache
 import structlog
 import uvicorn
 
+from api.access.access import Access
 from api.app import create_app
 from api.draining import DrainingServer
 from api.ports import Ports
@@ -67,6 +68,8 @@ def run_worker(
 
 def run_node(settings: Settings, bootstrap_servers: str) -> None:
     """Run the index stages and the API over the same opened stores, until signalled."""
+    access = Access(settings)
+    access.check()
     view = _view(settings, bootstrap_servers)
     vectors, graphs = once(open_vectors, settings), once(open_graphs, settings)
     resources = Resources(
@@ -86,6 +89,7 @@ def run_node(settings: Settings, bootstrap_servers: str) -> None:
             publisher=publisher,
             view=view,
             healths=worker.healths,
+            access=access,
         )
         server = _server(settings, ports)
         thread = threading.Thread(target=_serve_or_exit, args=[server], name="api", daemon=True)
@@ -102,6 +106,11 @@ def run_api(settings: Settings, bootstrap_servers: str) -> None:
         raise ValueError(
             "`aegis api` needs AEGIS_VECTORS__URL and AEGIS_GRAPH__URL; embedded stores are served by `aegis up`"
         )
+    access = Access(settings)
+    try:
+        access.check()
+    except ValueError as error:  # in a container, where `aegis keys create` runs beside this process
+        log.error("nobody-is-let-in", reason=str(error))  # noqa: TRY400
     view = _view(settings, bootstrap_servers)
     with Publisher(bootstrap_servers, settings) as publisher:
         ports = _ports(
@@ -112,6 +121,7 @@ def run_api(settings: Settings, bootstrap_servers: str) -> None:
             publisher=publisher,
             view=view,
             healths={},
+            access=access,
         )
         _server(settings, ports).run()
     view.stop()
@@ -143,6 +153,7 @@ def _ports(
     publisher: Publisher,
     view: StatusView,
     healths: Mapping[StageName, StageHealth],
+    access: Access,
 ) -> Ports:
     embedder = build.build_embedder(settings, observe=ModelMetrics(settings.embedding.model))
     threading.Thread(target=embedder.load, name="load-model", daemon=True).start()
@@ -160,6 +171,7 @@ def _ports(
         encode_query=build.build_sparse_encoder().query,
         healths=_summaries(healths),
         consistency=consistency_of(vectors.store, graphs.store, view, bootstrap_servers),
+        access=access,
         reranker=build.build_reranker(settings),
         chat=build.build_chat(settings),
     )

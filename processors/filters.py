@@ -5,7 +5,7 @@ This is what a filter means, for every store and for the graph; what a store can
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import ge, gt, le, lt
 from typing import Any, Literal, NoReturn, TypeGuard
 
@@ -111,6 +111,21 @@ def excluding(filter_: Filter, fields: Fields) -> str | None:
     if isinstance(filter_, AllOf):
         return next(place for part in filter_.parts if (place := excluding(part, fields)) is not None)
     return filter_.place
+
+
+def prefixed(filter_: Filter, path: str, prefix: str) -> Filter:
+    """The filter for documents that all have ``prefix`` before what it takes for their values of the field."""
+    match filter_:
+        case OneOf(_, of, values) if of == path:
+            return replace(filter_, values=tuple(prefix + one if isinstance(one, str) else one for one in values))
+        case Compared(_, of, _, str(bound)) if of == path:
+            return replace(filter_, bound=prefix + bound)
+        case AllOf(_, parts) | AnyOf(_, parts):
+            return replace(filter_, parts=tuple(prefixed(part, path, prefix) for part in parts))
+        case Not(_, part):
+            return replace(filter_, part=prefixed(part, path, prefix))
+        case _:
+            return filter_
 
 
 def _equal(one: Scalar, other: Scalar) -> bool:

@@ -13,6 +13,21 @@ def _id_of(kind: str, *parts: object) -> str:
     return str(uuid.uuid5(_NAMESPACE, "\x1f".join((kind, *map(str, parts)))))
 
 
+def tenant_of(document_id: str) -> str:
+    """Whose document it is: what stands before the first slash; empty where there is none.
+
+    >>> tenant_of("acme/handbook/leave")
+    'acme'
+    """
+    tenant, slash, _ = document_id.partition("/")
+    return tenant if slash else ""
+
+
+def document_prefix(tenant: str | None) -> str:
+    """How the ids of a tenant's documents begin; all documents' ids begin like no tenant's."""
+    return "" if tenant is None else f"{tenant}/"
+
+
 def head_id(document_id: str) -> str:
     """Id of the point that remembers a document's newest revision."""
     return _id_of("head", document_id)

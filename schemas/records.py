@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 StageName = Literal["chunk", "embed", "extract", "index-vectors", "index-graph"]
 STAGES: tuple[StageName, ...] = ("chunk", "embed", "extract", "index-vectors", "index-graph")
 
-DocumentId = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
+MAX_DOCUMENT_ID = 512
+DocumentId = Annotated[str, Field(min_length=1, max_length=MAX_DOCUMENT_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Version = Annotated[int, Field(ge=0, lt=2**63)]
 Vector = NDArray[np.float32]
 

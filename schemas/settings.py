@@ -231,6 +231,45 @@ class Api(_Tree):
     drain: float = Field(20.0, ge=0, le=600, description="Seconds that requests have to end once SIGTERM came.")
 
 
+class Tier(_Tree):
+    per_minute: int = Field(ge=0, description="Requests a minute; 0 means any number.")
+    per_day: int = Field(ge=0, description="Requests a day; 0 means any number.")
+
+
+class Issuer(_Tree):
+    keys: Path | None = Field(
+        None, description="Public keys of somebody else who issues tokens: a JWKS file, or one key in PEM."
+    )
+    name: str = Field("", description="What those tokens have to say in `iss`.")
+    audience: str = Field("", description="What those tokens have to say in `aud`.")
+    tenant_claim: str = Field(
+        "tenant", description="Which claim names the tenant; it has to be there. Empty: those tokens reach everything."
+    )
+
+
+class Access(_Tree):
+    key: SecretStr | None = Field(None, description="Key or token with which the aegis command asks the API.")
+    redis_url: SecretStr | None = Field(
+        None, description="Redis for keys, users and limits, where several machines serve the API; else a file is used."
+    )
+    hosts: tuple[str, ...] = Field(
+        (),
+        description="JSON list of the names (Host) the API goes by; empty means the loopback's names, if bound there.",
+    )
+    jwt_secret: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Signs the tokens of who logs in; empty means a random one, kept with the keys.",
+    )
+    token_lifetime: float = Field(900.0, gt=0, le=86_400, description="Seconds that a login lasts.")
+    login_attempts: int = Field(10, ge=1, description="Logins a minute, of one name and from one address.")
+    audit_file_mb: int = Field(16, ge=1, description="Size at which the audit log starts a new file; five are kept.")
+    free: Tier = Tier(per_minute=10, per_day=100)
+    pro: Tier = Tier(per_minute=100, per_day=10_000)
+    enterprise: Tier = Tier(per_minute=0, per_day=0)
+    issuer: Issuer = Issuer()
+
+
 class Local(_Tree):
     broker_port: int = Field(0, ge=0, le=65535, description="Port of the embedded broker; 0 means any free port.")
     restart_backoff_max: float = Field(30.0, gt=0, description="Longest wait in seconds before a restart.")
@@ -270,6 +309,7 @@ class Settings(BaseSettings):
     breaker: Breaker = Breaker()
     watchdog: Watchdog = Watchdog()
     api: Api = Api()
+    access: Access = Access()
     status: Status = Status()
     local: Local = Local()
 

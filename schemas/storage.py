@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from schemas.fields import TERMS, fields_of, indexed
+from schemas.ids import tenant_of
 from schemas.records import Chunk, Revision
 
 DENSE = "dense"
@@ -21,7 +22,9 @@ GRAPH = "graph"  # no vector: what search calls its way through the graph
 DOCUMENT_ID = "document_id"
 REVISION = "revision"
 KIND = "kind"
-KEYWORDS = (DOCUMENT_ID, REVISION, KIND, TERMS)  # as keywords: filtering by a bool is 15 times slower in Qdrant Edge
+TENANT = "tenant"
+# As keywords: filtering by a bool is 15 times slower in Qdrant Edge.
+KEYWORDS = (DOCUMENT_ID, REVISION, KIND, TENANT, TERMS)
 
 LIVE = "chunk"
 STAGED = "staged"
@@ -43,6 +46,7 @@ def collection_name(model: str, dimension: int) -> str:
 class ChunkPayload(BaseModel):
     """Payload of a chunk's point. ``kind`` says whether it answers queries (``chunk``) or not yet (``staged``).
 
+    ``tenant`` follows from the document's id; points from before there were tenants have none, and none sees them.
     ``metadata`` is JSON text: it comes from outside, and Qdrant Edge's payload storage breaks for good on objects
     nested more than 127 deep and rounds integers above 64 bits.
     """
@@ -51,6 +55,7 @@ class ChunkPayload(BaseModel):
 
     kind: Literal["chunk", "staged"]
     document_id: str
+    tenant: str = ""
     version: int
     sequence: int
     revision: str
@@ -72,6 +77,7 @@ class ChunkPayload(BaseModel):
         fields = chunk.model_dump(exclude={"kind", "metadata"})
         return cls(
             kind="chunk" if live else "staged",
+            tenant=tenant_of(chunk.document_id),
             revision=str(chunk.revision),
             metadata=json.dumps(dict(chunk.metadata)),
             **fields,

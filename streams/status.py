@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from itertools import islice
 
 import structlog
 from confluent_kafka import KafkaException, TopicPartition
@@ -9,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 from pydantic import ValidationError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from schemas.ids import document_prefix
 from schemas.records import StatusRecord
 from schemas.status import SETTLED, DocumentStatus
 from schemas.topics import STATUS
@@ -74,20 +76,23 @@ class StatusView:
         with self._changed:
             return len(self._documents) >= self._max_documents
 
-    def recent(self, limit: int) -> list[DocumentStatus]:
-        """The documents that changed last, newest first."""
+    def recent(self, limit: int, *, tenant: str | None = None) -> list[DocumentStatus]:
+        """The documents that changed last, newest first; only the tenant's when given."""
+        prefix = document_prefix(tenant)
         with self._changed:
-            return [self._documents[key] for key, _ in zip(reversed(self._documents), range(limit), strict=False)]
+            keys = (key for key in reversed(self._documents) if key.startswith(prefix))
+            return [self._documents[key] for key in islice(keys, limit)]
 
     def unfinished(self) -> list[DocumentStatus]:
         """The documents of which something is still to come, the longest unchanged first."""
         with self._changed:
             return [status for status in self._documents.values() if status.state not in SETTLED]
 
-    def counts(self) -> dict[str, int]:
-        """Number of documents by state."""
+    def counts(self, *, tenant: str | None = None) -> dict[str, int]:
+        """Number of documents by state; only the tenant's when given."""
+        prefix = document_prefix(tenant)
         with self._changed:
-            states = [status.state for status in self._documents.values()]
+            states = [status.state for key, status in self._documents.items() if key.startswith(prefix)]
         return {state: states.count(state) for state in sorted(set(states))}
 
     def wait_until_searchable(self, document_id: str, version: int, *, timeout: float) -> bool:

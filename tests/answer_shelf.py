@@ -56,8 +56,9 @@ class Shelf(MemoryRetriever):
         limit: int,
         document_ids: Sequence[str] | None = None,
         filter_: Filter | None = None,
+        tenant: str | None = None,
     ) -> list[Hit]:
-        super().search(dense, sparse, limit=0, document_ids=document_ids)
+        super().search(dense, sparse, limit=0, document_ids=document_ids, tenant=tenant)
         self.filters.append(filter_)
         ids = [one for one in self.texts if document_ids is None or one in document_ids]
         if not ids or dense is None:

@@ -1,19 +1,26 @@
 """A real HTTP server over ports that live in memory: the API's tests need no broker, no store and no model."""
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import uvicorn
 from structlog.contextvars import merge_contextvars
+from structlog.processors import format_exc_info
 from structlog.testing import capture_logs
 
+from api.access.access import Access
+from api.access.keys import NewKey
+from api.access.principals import TierName
 from api.app import create_app
 from api.draining import DrainingServer
 from api.ports import Chat, Ports
@@ -25,9 +32,10 @@ from processors.errors import UnavailableError
 from processors.micro_batcher import MicroBatcher, Priority
 from schemas.consistency import Difference, Summary
 from schemas.dead_letters import Backlog, DeadLetter, Filter, stage_of
-from schemas.ids import entity_pair_id
+from schemas.ids import document_prefix, entity_pair_id
 from schemas.records import STAGES, Decision, DocumentRecord, StageName, State, StatusRecord, Vector, Verdict
 from schemas.settings import Answers, Api, Settings
+from schemas.settings import Graph as GraphSettings
 from schemas.status import SETTLED, DocumentStatus, Stuck
 from schemas.storage import ChunkPayload, SparseVector
 from streams.extraction_log import ExtractionLog
@@ -101,15 +109,18 @@ class MemoryStatus:
         self.looks += 1
         return self._documents.get(document_id)
 
-    def recent(self, limit: int) -> Sequence[DocumentStatus]:
-        return list(reversed(self._documents.values()))[:limit]
+    def recent(self, limit: int, *, tenant: str | None = None) -> Sequence[DocumentStatus]:
+        return list(reversed(self._of(tenant)))[:limit]
 
     def unfinished(self) -> Sequence[DocumentStatus]:
         return [status for status in self._documents.values() if status.state not in SETTLED]
 
-    def counts(self) -> Mapping[str, int]:
-        states = [status.state for status in self._documents.values()]
+    def counts(self, *, tenant: str | None = None) -> Mapping[str, int]:
+        states = [status.state for status in self._of(tenant)]
         return {state: states.count(state) for state in sorted(set(states))}
+
+    def _of(self, tenant: str | None) -> list[DocumentStatus]:
+        return [one for key, one in self._documents.items() if key.startswith(document_prefix(tenant))]
 
 
 @dataclass
@@ -214,6 +225,7 @@ class MemoryRetriever:
         limit: int,
         document_ids: Sequence[str] | None = None,
         filter_: filters.Filter | None = None,
+        tenant: str | None = None,
     ) -> list[Hit]:
         with self.lock:
             self.searches.append((dense, sparse, document_ids))
@@ -226,7 +238,9 @@ class MemoryRetriever:
             raise self.error
         return [_hit(index) for index in range(limit)]
 
-    def chunks(self, ids: Sequence[str], *, filter_: filters.Filter | None = None) -> dict[str, ChunkPayload]:
+    def chunks(
+        self, ids: Sequence[str], *, filter_: filters.Filter | None = None, tenant: str | None = None
+    ) -> dict[str, ChunkPayload]:
         return {}
 
     def vectors(self, ids: Sequence[str]) -> dict[str, Vector]:
@@ -337,11 +351,22 @@ class Stack:
     reranker: MemoryReranker | None = None
     chat: Chat | None = None
     model: Embedder | None = None
+    settings: Settings = field(default_factory=Settings)
+    folder: tempfile.TemporaryDirectory[str] = field(default_factory=tempfile.TemporaryDirectory)
     embedded: list[str] = field(default_factory=list)
     http: httpx.Client = field(default_factory=httpx.Client)
     port: int = 0
     server: uvicorn.Server | None = None
     logs: Sequence[Mapping[str, object]] = ()
+
+    @cached_property
+    def access(self) -> Access:
+        return Access(self.settings.model_copy(update={"data_dir": Path(self.folder.name)}))
+
+    def token(self, *, tier: TierName = "enterprise", **grant: Any) -> dict[str, str]:
+        """Headers with a new key's token."""
+        _, token = self.access.keys.create(NewKey(name="test", tier=tier, **grant))
+        return {"Authorization": f"Bearer {token.get_secret_value()}"}
 
     def embed_query(self, text: str) -> Vector:
         self.embedded.append(text)
@@ -364,6 +389,7 @@ class Stack:
             encode_query=build.build_sparse_encoder().query if self.model else lambda text: ([len(text)], [1.0]),
             healths=lambda: self.healths,
             consistency=self.consistency,
+            access=self.access,
             reranker=self.reranker,
             chat=self.chat,
         )
@@ -378,16 +404,18 @@ def serving(
     graph_timeout: float = 10.0,
     api: Mapping[str, Any] | None = None,
     change: Callable[[Stack], None] | None = None,
+    made: Callable[..., Stack] = Stack,
 ) -> Iterator[Stack]:
     """A stack that serves on a free port until the block ends."""
-    stack = Stack()
+    limits = Api(max_body_mb=max_body_mb, max_lag_seconds=max_lag_seconds, **{"drain": 0.0, **(api or {})})
+    stack = made(
+        settings=Settings(api=limits, answers=answers or Answers(), graph=GraphSettings(search_timeout=graph_timeout))
+    )
     if change is not None:
         change(stack)
-    limits = Api(max_body_mb=max_body_mb, max_lag_seconds=max_lag_seconds, **{"drain": 0.0, **(api or {})})
-    settings = Settings(api=limits, answers=answers or Answers(), graph={"search_timeout": graph_timeout})
-    app = create_app(settings, stack.ports())
+    app = create_app(stack.settings, stack.ports())
     config = uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=2)
-    stack.server = server = DrainingServer(config, app.state.draining, within=limits.drain)
+    stack.server = server = DrainingServer(config, app.state.draining, within=stack.settings.api.drain)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 20
@@ -395,7 +423,7 @@ def serving(
         time.sleep(0.005)
     stack.port = server.servers[0].sockets[0].getsockname()[1]
     client = httpx.Client(base_url=f"http://127.0.0.1:{stack.port}", timeout=30, trust_env=False)
-    with client as stack.http, capture_logs(processors=[merge_contextvars]) as stack.logs:
+    with client as stack.http, capture_logs(processors=[merge_contextvars, format_exc_info]) as stack.logs:
         yield stack
     server.should_exit = True
     thread.join(timeout=20)

@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 from tests.api_server import Stack, serving
 
 if TYPE_CHECKING:  # read by mypy: what deploy will hand in fits the ports
+    from api.access.access import Access
     from api.ports import Ports
     from api.retrievers.edge import EdgeRetriever
     from api.retrievers.graph import LadybugGraph
@@ -41,6 +42,7 @@ if TYPE_CHECKING:  # read by mypy: what deploy will hand in fits the ports
         health: StageHealth,
         dead_letters: DeadLetters,
         consistency: Consistency,
+        access: Access,
     ) -> Ports:
         return Ports(
             publisher=publisher,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:  # read by mypy: what deploy will hand in fits the ports
             encode_query=sparse.query,
             healths=lambda: {health.stage: health.summary()},
             consistency=consistency,
+            access=access,
         )
 
 
@@ -363,6 +366,12 @@ def test_the_openapi_document_is_valid_and_complete(stack: Stack) -> None:
         "get /health/live",
         "get /health/ready",
         "get /metrics",
+        "post /api/v1/login",
+        "get /api/v1/keys",
+        "post /api/v1/keys",
+        "delete /api/v1/keys/{key_id}",
+        "get /api/v1/keys/{key_id}/usage",
+        "get /api/v1/audit",
     }
     for path, verb, operation in operations:
         assert operation["summary"] and operation["description"], (path, verb)

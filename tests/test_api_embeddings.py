@@ -109,7 +109,10 @@ def test_a_client_that_leaves_takes_its_work_with_it(stack: Stack) -> None:
     blocker = stack.embeddings.submit(["runs now"], priority=Priority.INTERACTIVE)
     until(lambda: stack.embeddings.batcher._running_tokens)
     body = json.dumps({"input": ["left alone", "left behind"]}).encode()
-    head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    size = len(body)
+    head = (
+        f"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {size}"
+    )
     with socket.create_connection(("127.0.0.1", stack.port), timeout=5) as connection:
         connection.sendall(head.encode() + b"\r\n\r\n" + body)
         until(lambda: stack.embeddings.batcher.queued_tokens == 4)

@@ -172,7 +172,10 @@ def _answer(stack: Stack, head: str) -> bytes:
 
 
 def test_a_body_that_says_it_is_too_large_is_not_read(stack: Stack) -> None:
-    head = f"POST /api/v1/documents HTTP/1.1\nHost: x\nContent-Type: application/json\nContent-Length: {MEGABYTE + 1}\n"
+    length = MEGABYTE + 1
+    head = (
+        f"POST /api/v1/documents HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: {length}\n"
+    )
     assert _answer(stack, head).startswith(b"HTTP/1.1 413 ")
     fits = stack.http.post("/api/v1/documents", json={"text": "x" * (MEGABYTE - 100)})
     assert fits.status_code == 202
@@ -200,7 +203,7 @@ def test_a_search_body_is_small(stack: Stack) -> None:
 
 def test_bodies_are_bounded_all_together(stack: Stack) -> None:
     """Five clients that send 900 kB each and then stop: the fifth is refused."""
-    head = b"POST /api/v1/documents HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /api/v1/documents HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     head += b"Content-Length: 1000000\r\n\r\n"
     connections = [socket.create_connection(("127.0.0.1", stack.port), timeout=5) for _ in range(5)]
     try:
@@ -218,7 +221,7 @@ def test_bodies_are_bounded_all_together(stack: Stack) -> None:
 
 def test_publishing_is_refused_while_the_queue_is_too_long_before_the_body_is_read() -> None:
     with serving(max_lag_seconds=10, change=lambda stack: setattr(stack.lag, "seconds", 70.5)) as stack:
-        head = "POST /api/v1/documents HTTP/1.1\nHost: x\nContent-Type: application/json\nContent-Length: 900\n"
+        head = "POST /api/v1/documents HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: 900\n"
         answer = _answer(stack, head)
         assert answer.startswith(b"HTTP/1.1 429 ")
         assert b"retry-after: 61\r\n" in answer.lower()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from api.access.principals import ANONYMOUS
 from api.ports import Ports
 from api.search import Search, SearchRequest, SearchResponse
 from schemas.records import Revision
@@ -30,7 +31,7 @@ class Library:
 
     def search(self, query: str = "leave 3", **options: Any) -> SearchResponse:
         search = Search(self.ports, rerank_candidates=20, graph_timeout=10.0)
-        return asyncio.run(search.search(SearchRequest(query=query, **options)))
+        return asyncio.run(search.search(SearchRequest(query=query, **options), ANONYMOUS))
 
 
 @pytest.fixture

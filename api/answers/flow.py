@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import structlog
 
+from api.access.principals import Principal
 from api.admission import Slots
 from api.answers.budget import Budget
 from api.answers.cache import AnswerCache, Entry
@@ -78,10 +79,10 @@ class Answers:
         """Raise a 429 problem while all slots are taken."""
         self._slots.check()
 
-    def asked(self, request: ChatRequest, *, tenant: str = "") -> Asked:
+    def asked(self, request: ChatRequest, caller: Principal) -> Asked:
         """The question in its conversation."""
         session_id = request.session_id or str(uuid.uuid4())
-        return Asked(request, session_id, self._sessions.history(tenant, session_id), tenant)
+        return Asked(request, session_id, self._sessions.history(caller.name, session_id), caller)
 
     async def events(self, asked: Asked) -> AsyncGenerator[Event, None]:
         """The steps of an answer; the last is ``final_answer``.
@@ -111,7 +112,7 @@ class Answers:
                 yield event
             return
         request = asked.request.search.model_copy(update={"query": state.query})
-        state.found = found = await budget.run("search", self._search.search(request))
+        state.found = found = await budget.run("search", self._search.search(request, asked.caller))
         body = SearchResults(query=found.query, hits=found.hits, timings=found.timings, freshness=found.freshness)
         yield Event("search_results", body)
         material = await budget.run("evidence", self._reader.read(state.query, vector, found.hits))
@@ -240,16 +241,17 @@ class Answers:
                 "freshness": self._search.freshness(),
             }
         )
-        self._sessions.add(state.asked.tenant, answer.session_id, Exchange(state.query, answer.answer))
+        self._sessions.add(state.asked.caller.name, answer.session_id, Exchange(state.query, answer.answer))
         _count("cached", state.budget)
         citations = [Event("citation", CitationFound(citation=citation)) for citation in answer.citations]
         return [Event("message", Said(text=answer.answer)), *citations, Event("final_answer", answer)]
 
     def _remember(self, state: State, vector: Vector, answer: Answer, changes: Hashable) -> None:
-        self._sessions.add(state.asked.tenant, answer.session_id, Exchange(state.query, answer.answer))
+        self._sessions.add(state.asked.caller.name, answer.session_id, Exchange(state.query, answer.answer))
         _count(answer.outcome, state.budget)
         if state.asked.request.cache and not state.is_degraded and answer.outcome != "partial":
-            documents = {source.document_id: source.version for source in answer.sources}
+            stored_id = state.asked.caller.stored_id
+            documents = {stored_id(source.document_id): source.version for source in answer.sources}
             self._cache.add(self._scope(state), state.query, vector, answer, documents=documents, changes=changes)
 
     async def _cached(self, state: State, vector: Vector, changes: Hashable) -> Entry | None:
@@ -263,7 +265,7 @@ class Answers:
 
     def _scope(self, state: State) -> Hashable:
         request = state.asked.request
-        return state.asked.tenant, repr(request.search), request.generate, self.model
+        return state.asked.caller.tenant, repr(request.search), request.generate, self.model
 
     async def _changes(self) -> Hashable:
         try:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from api.access.principals import Principal
 from api.answers.budget import Budget
 from api.answers.shapes import AnswerClaim, ChatRequest, CitationFound, Event, Outcome, Said
 from api.answers.words import Words
@@ -16,13 +17,13 @@ class Asked:
     """A question as it goes through.
 
     ``history`` is what was said before it; an empty ``session_id`` means that the client remembers for itself.
-    ``tenant`` is whose documents it is about.
+    It is about the caller's documents.
     """
 
     request: ChatRequest
     session_id: str
     history: Sequence[Exchange]
-    tenant: str = ""
+    caller: Principal
 
 
 @dataclass

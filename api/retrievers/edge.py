@@ -24,7 +24,7 @@ from processors.filters import Filter
 from schemas.fields import ORDINALS, TERMS
 from schemas.ids import head_id
 from schemas.records import Vector
-from schemas.storage import DENSE, DOCUMENT_ID, KIND, LIVE, SPARSE, ChunkPayload, SparseVector
+from schemas.storage import DENSE, DOCUMENT_ID, KIND, LIVE, SPARSE, TENANT, ChunkPayload, SparseVector
 
 _Condition = edge.FieldCondition | edge.IsEmptyCondition | edge.Filter
 _PAYLOAD = edge.PayloadSelector.Exclude([TERMS, ORDINALS])
@@ -44,6 +44,7 @@ class EdgeRetriever:
         limit: int,
         document_ids: Sequence[str] | None = None,
         filter_: Filter | None = None,
+        tenant: str | None = None,
     ) -> list[Hit]:
         """The best live chunks by either or both vectors, fused; see ``api.retrievers.hits.Retriever``."""
         queries = {}
@@ -51,18 +52,20 @@ class EdgeRetriever:
             queries[DENSE] = edge.Query.Nearest(dense.tolist(), using=DENSE)
         if sparse is not None:
             queries[SPARSE] = edge.Query.Nearest(edge.SparseVector(*sparse), using=SPARSE)
-        live, asked = _live(document_ids, filter_), max(limit, CANDIDATES)
+        live, asked = _live(document_ids, filter_, tenant), max(limit, CANDIDATES)
 
         def found(wanted: Mapping[str, int]) -> dict[str, list[Candidate]]:
             return {name: self._ranking(queries[name], live, count) for name, count in wanted.items()}
 
         return hits_from_rankings(passing(found, queries, asked=asked, filter_=filter_), limit=limit, asked=asked)
 
-    def chunks(self, ids: Sequence[str], *, filter_: Filter | None = None) -> dict[str, ChunkPayload]:
-        """Those of the chunks that are live and pass the filter, in the order of their ids."""
+    def chunks(
+        self, ids: Sequence[str], *, filter_: Filter | None = None, tenant: str | None = None
+    ) -> dict[str, ChunkPayload]:
+        """Those of the chunks that are live, the tenant's, and pass the filter, in the order of their ids."""
         with _translated():
             points = self._shard.retrieve(list(ids), _PAYLOAD, False)
-        return passing_chunks(((point.id, point.payload) for point in points), filter_)
+        return passing_chunks(((point.id, point.payload) for point in points), filter_, tenant)
 
     def vectors(self, ids: Sequence[str]) -> dict[str, Vector]:
         """The chunks' vectors, normalised, float32[dimension]; without those that are not there any more."""
@@ -111,10 +114,14 @@ class _Dialect:
         return edge.Filter(must_not=list(conditions))
 
 
-def _live(document_ids: Sequence[str] | None = None, filter_: Filter | None = None) -> edge.Filter:
+def _live(
+    document_ids: Sequence[str] | None = None, filter_: Filter | None = None, tenant: str | None = None
+) -> edge.Filter:
     conditions: list[_Condition] = [edge.FieldCondition(key=KIND, match=edge.MatchValue(LIVE))]
     if document_ids is not None:
         conditions.append(edge.FieldCondition(key=DOCUMENT_ID, match=edge.MatchAny(list(document_ids))))
+    if tenant is not None:
+        conditions.append(edge.FieldCondition(key=TENANT, match=edge.MatchValue(tenant)))
     narrow = narrowed(filter_, _Dialect()) if filter_ is not None else None
     return edge.Filter(must=[*conditions, *([narrow] if narrow is not None else [])])
 

@@ -7,6 +7,7 @@ answer costs a few look-ups by primary key per name; ``MAX_NAMES`` bounds them.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from api.retrievers.graph import (
     RELATIONS_FROM,
@@ -69,6 +70,48 @@ class Explanation:
     together: bool
     chain: tuple[Link, ...]
     reasons: tuple[str, ...]
+
+
+class Reader(Protocol):
+    """Entities, looked up."""
+
+    def named(self, names: Sequence[str]) -> list[NamedEntity]:
+        """The entities of those normalised names, whatever their type."""
+
+    def entity(self, id_: str) -> NamedEntity | None:
+        """The entity of that id, unless no live chunk mentions it."""
+
+    def chunks(self, id_: str, *, limit: int) -> list[GraphChunk]:
+        """The live chunks that mention it, those first that mention it most."""
+
+    def neighbourhood(self, id_: str, *, limit: int) -> Neighbourhood:
+        """Its relations of most weight, at most ``limit`` each way, and the entities at their ends."""
+
+
+class OneTenant:
+    """A ``Reader`` of what one tenant's documents say. Each name stands for itself."""
+
+    def __init__(self, graph: Graph, tenant: str) -> None:
+        self._graph = graph
+        self._tenant = tenant
+
+    def named(self, names: Sequence[str]) -> list[NamedEntity]:
+        """The entities of those normalised names, whatever their type."""
+        return [_alone(entity) for entity in self._graph.entities(names, tenant=self._tenant)]
+
+    def entity(self, id_: str) -> NamedEntity | None:
+        """The entity of that id, unless none of the tenant's live chunks mentions it."""
+        entity = self._graph.entity(id_, tenant=self._tenant)
+        return _alone(entity) if entity else None
+
+    def chunks(self, id_: str, *, limit: int) -> list[GraphChunk]:
+        """The tenant's live chunks that mention it, those first that mention it most."""
+        return self._graph.chunks(id_, limit=limit, tenant=self._tenant)
+
+    def neighbourhood(self, id_: str, *, limit: int) -> Neighbourhood:
+        """Its relations of most weight among the tenant's chunks, at most ``limit`` each way."""
+        found = self._graph.neighbourhood(id_, limit=limit, tenant=self._tenant)
+        return Neighbourhood(tuple(map(_alone, found.entities)), found.relations)
 
 
 class Entities:
@@ -210,7 +253,11 @@ class Entities:
         )
 
     def _relations(self, query: str, group: Iterable[str], limit: int) -> list[EntityRelation]:
-        return [relation_from_row(row) for id_ in sorted(group) for row in self._graph.rows(query, id=id_, limit=limit)]
+        return [
+            relation_from_row(row)
+            for id_ in sorted(group)
+            for row in self._graph.rows(query, id=id_, limit=limit, prefix="")
+        ]
 
     def _merged(self, relations: Iterable[EntityRelation], ends: dict[str, NamedEntity]) -> list[EntityRelation]:
         """Relations between entities under all their names, those of most weight first; none of one with itself."""
@@ -242,3 +289,7 @@ def _with(before: EntityRelation | None, one: EntityRelation, source: str, targe
         evidence=min(one.evidence, before.evidence) if before else one.evidence,
         source_chunk_ids=tuple(sorted(chunks)),
     )
+
+
+def _alone(entity: Entity) -> NamedEntity:
+    return NamedEntity(**vars(entity))

@@ -1,7 +1,9 @@
 """What the query side asks of the graph: entities, what is said of them, and where.
 
-Only chunks that are live answer. An entity's display is the surface form that its live mentions use most, the smallest
-one among equals: it follows from what is in the graph, whatever came first.
+Only chunks that are live answer, and where a tenant asks, only those of its documents: tenants share the node of an
+entity, but each sees what its own chunks say of it, and none that only others mention. An entity's display is the
+surface form that those mentions use most, the smallest one among equals: it follows from what is in the graph, whatever
+came first.
 """
 
 import threading
@@ -14,22 +16,23 @@ import ladybug
 
 from processors.bridges import MAX_PLACES
 from processors.errors import TransientError
+from schemas.ids import document_prefix
 
 Rows = Callable[..., list[list[Any]]]
 
 ENTITIES_BY_NAME = "MATCH (e:Entity) WHERE e.name IN $names RETURN e.id, e.name, e.type ORDER BY e.name, e.type"
 ENTITY = "MATCH (e:Entity {id: $id}) RETURN e.id, e.name, e.type"
 SURFACES = """
-MATCH (e:Entity {id: $id})-[m:MENTIONED_IN]->(c:Chunk) WHERE c.live
+MATCH (e:Entity {id: $id})-[m:MENTIONED_IN]->(c:Chunk) WHERE c.live AND c.document_id STARTS WITH $prefix
 RETURN m.surface AS surface, sum(m.count) AS mentions, count(*) AS chunks ORDER BY mentions DESC, surface
 """
 CHUNKS_MENTIONING = """
-MATCH (e:Entity {id: $id})-[m:MENTIONED_IN]->(c:Chunk) WHERE c.live
+MATCH (e:Entity {id: $id})-[m:MENTIONED_IN]->(c:Chunk) WHERE c.live AND c.document_id STARTS WITH $prefix
 RETURN c.id AS id, c.document_id AS document_id, c.chunk_index AS chunk_index, c.text AS text, m.count AS mentions
 ORDER BY mentions DESC, document_id, chunk_index LIMIT $limit
 """
 _SUPPORT = """
-MATCH (c:Chunk {id: r.chunk_id}) WHERE c.live
+MATCH (c:Chunk {id: r.chunk_id}) WHERE c.live AND c.document_id STARTS WITH $prefix
 WITH s.id AS source, t.id AS target, r.type AS type, count(*) AS weight, max(r.confidence) AS confidence,
      min(r.evidence) AS evidence, collect(c.id) AS chunk_ids
 RETURN source, target, type, weight, confidence, evidence, chunk_ids
@@ -48,7 +51,10 @@ ORDER BY type, target
 EXISTING = "UNWIND $ids AS id MATCH (e:Entity {id: id}) RETURN e.id"
 NAMES_IN = "MATCH (c:Chunk {id: $id})<-[:MENTIONED_IN]-(e:Entity) WHERE e.type <> 'DATE' RETURN e.id, e.name"
 # With a parameter as limit, ladybug takes 0.5 ms instead of 0.1.
-PLACES = f"MATCH (e:Entity {{id: $id}})-[:MENTIONED_IN]->(c:Chunk) WHERE c.live RETURN c.id LIMIT {MAX_PLACES + 1}"
+PLACES = f"""
+MATCH (e:Entity {{id: $id}})-[:MENTIONED_IN]->(c:Chunk) WHERE c.live AND c.document_id STARTS WITH $prefix
+RETURN c.id LIMIT {MAX_PLACES + 1}
+"""
 COUNTS = {
     "documents": "MATCH (c:Chunk) WHERE c.live RETURN count(DISTINCT c.document_id)",
     "chunks": "MATCH (c:Chunk) WHERE c.live RETURN count(*)",
@@ -118,40 +124,45 @@ class Graph:
         """Runs a query of the modules beside this one."""
         return self._rows
 
-    def entities(self, names: Sequence[str]) -> list[Entity]:
+    def entities(self, names: Sequence[str], *, tenant: str | None = None) -> list[Entity]:
         """The entities of those normalised names, whatever their type."""
         if not names:
             return []
-        return self._entities(row[0] for row in self._rows(self._entities_by_name, names=sorted(set(names))))
+        rows = self._rows(self._entities_by_name, names=sorted(set(names)))
+        return self._entities((row[0] for row in rows), document_prefix(tenant))
 
-    def entity(self, id_: str) -> Entity | None:
+    def entity(self, id_: str, *, tenant: str | None = None) -> Entity | None:
         """The entity of that id, unless no live chunk mentions it."""
         id_ = canonical_id(id_)
-        return next(iter(self._entities([id_])), None) if id_ else None
+        return self._entity(id_, document_prefix(tenant)) if id_ else None
 
-    def chunks(self, entity_id: str, *, limit: int = 20) -> list[GraphChunk]:
+    def chunks(self, entity_id: str, *, limit: int = 20, tenant: str | None = None) -> list[GraphChunk]:
         """The live chunks that mention an entity, those first that mention it most."""
         entity_id = canonical_id(entity_id)
         if not entity_id:
             return []
-        rows = self._rows(CHUNKS_MENTIONING, id=entity_id, limit=limit)
+        rows = self._rows(CHUNKS_MENTIONING, id=entity_id, limit=limit, prefix=document_prefix(tenant))
         return [GraphChunk(str(id_), *rest) for id_, *rest in rows]
 
-    def neighbourhood(self, entity_id: str, *, limit: int = 25) -> Subgraph:
+    def neighbourhood(self, entity_id: str, *, limit: int = 25, tenant: str | None = None) -> Subgraph:
         """An entity's relations of most weight, at most ``limit`` each way, and the entities at their ends."""
         entity_id = canonical_id(entity_id)
         if not entity_id:
             return Subgraph((), ())
-        rows = [row for query in (RELATIONS_FROM, RELATIONS_TO) for row in self._rows(query, id=entity_id, limit=limit)]
-        return self._subgraph([entity_id], rows)
+        wanted = {"id": entity_id, "limit": limit, "prefix": document_prefix(tenant)}
+        rows = [row for query in (RELATIONS_FROM, RELATIONS_TO) for row in self._rows(query, **wanted)]
+        return self._subgraph([entity_id], rows, document_prefix(tenant))
 
-    def document(self, document_id: str) -> Subgraph:
-        """What a document's live chunks mention and relate. Weights count this document's chunks only."""
+    def document(self, document_id: str, *, tenant: str | None = None) -> Subgraph:
+        """What a document's live chunks mention and relate, nothing if it is not the tenant's; weights count them."""
+        prefix = document_prefix(tenant)
+        if not document_id.startswith(prefix):
+            return Subgraph((), ())
         chunk_ids = [row[0] for row in self._rows(LIVE_CHUNKS_OF, document_id=document_id)]
         mentioned = {str(row[0]) for id_ in chunk_ids for row in self._rows(ENTITIES_OF_CHUNK, id=id_)}
         ids = sorted(mentioned)
         rows = [row for id_ in ids for row in self._rows(RELATIONS_OF_CHUNKS, id=id_, chunk_ids=chunk_ids)]
-        return self._subgraph(ids, rows)
+        return self._subgraph(ids, rows, prefix)
 
     def existing(self, ids: Sequence[str]) -> list[str]:
         """Those of the entities that the graph holds."""
@@ -161,26 +172,27 @@ class Graph:
         """The entities that a chunk mentions, dates apart: their names by id."""
         return {str(id_): name for id_, name in self._rows(NAMES_IN, id=chunk_id)}
 
-    def places(self, entity_ids: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    def places(self, entity_ids: Sequence[str], *, tenant: str | None = None) -> Iterator[tuple[str, list[str]]]:
         """Each entity with ids of live chunks that mention it: all of them if they are ``MAX_PLACES`` or fewer."""
+        prefix = document_prefix(tenant)
         for id_ in entity_ids:  # to ladybug, five hops from unwound ids take 50 ms
-            yield id_, [str(row[0]) for row in self._rows(PLACES, id=id_)]
+            yield id_, [str(row[0]) for row in self._rows(PLACES, id=id_, prefix=prefix)]
 
     def counts(self) -> Mapping[str, int]:
         """Live documents and chunks; entities, mentions and relations as held (with revisions not yet live)."""
         return {name: self._rows(query)[0][0] for name, query in COUNTS.items()}
 
-    def _subgraph(self, ids: Sequence[str], rows: Sequence[Sequence[Any]]) -> Subgraph:
+    def _subgraph(self, ids: Sequence[str], rows: Sequence[Sequence[Any]], prefix: str) -> Subgraph:
         relations = tuple(relation_from_row(row) for row in rows)
         ends = (end for relation in relations for end in (relation.source, relation.target))
-        return Subgraph(tuple(self._entities(dict.fromkeys((*ids, *ends)))), relations)
+        return Subgraph(tuple(self._entities(dict.fromkeys((*ids, *ends)), prefix)), relations)
 
-    def _entities(self, ids: Iterable[object]) -> list[Entity]:
-        return [entity for id_ in ids if (entity := self._entity(id_)) is not None]
+    def _entities(self, ids: Iterable[object], prefix: str) -> list[Entity]:
+        return [entity for id_ in ids if (entity := self._entity(id_, prefix)) is not None]
 
-    def _entity(self, id_: object) -> Entity | None:
+    def _entity(self, id_: object, prefix: str) -> Entity | None:
         rows = self._rows(ENTITY, id=id_)
-        surfaces = self._rows(SURFACES, id=id_) if rows else []
+        surfaces = self._rows(SURFACES, id=id_, prefix=prefix) if rows else []
         if not surfaces:
             return None
         [[_, name, type_]] = rows

@@ -67,14 +67,18 @@ class Retriever(Protocol):
         limit: int,
         document_ids: Sequence[str] | None = None,
         filter_: Filter | None = None,
+        tenant: str | None = None,
     ) -> list[Hit]:
-        """The best live chunks by either or both vectors, fused; only of ``document_ids`` and what passes the filter.
+        """The best live chunks by either or both vectors, fused.
 
+        Only of ``document_ids``, of what passes the filter, and of the tenant's documents, each where given.
         Each search finds ``limit`` of them, or ``CANDIDATES`` if that is more.
         """
 
-    def chunks(self, ids: Sequence[str], *, filter_: Filter | None = None) -> dict[str, ChunkPayload]:
-        """Those of the chunks that are live and pass the filter, in the order of their ids."""
+    def chunks(
+        self, ids: Sequence[str], *, filter_: Filter | None = None, tenant: str | None = None
+    ) -> dict[str, ChunkPayload]:
+        """Those of the chunks that are live, the tenant's, and pass the filter, in the order of their ids."""
 
     def vectors(self, ids: Sequence[str]) -> dict[str, Vector]:
         """The chunks' vectors, normalised, float32[dimension]; without those that are not there any more."""
@@ -131,11 +135,15 @@ def passing(
 
 
 def passing_chunks(
-    points: Iterable[tuple[object, Mapping[str, Any] | None]], filter_: Filter | None
+    points: Iterable[tuple[object, Mapping[str, Any] | None]], filter_: Filter | None, tenant: str | None
 ) -> dict[str, ChunkPayload]:
-    """By id, in order, the live chunks among the points, and of those the ones that pass the filter."""
+    """By id, in order, the live chunks among the points, and of those the tenant's that pass the filter."""
     chunks = {str(id_): ChunkPayload.model_validate(payload) for id_, payload in points if payload}
-    return {id_: chunks[id_] for id_ in sorted(chunks) if chunks[id_].kind == LIVE and passes(filter_, chunks[id_])}
+    return {
+        id_: chunk
+        for id_, chunk in sorted(chunks.items())
+        if chunk.kind == LIVE and tenant in (None, chunk.tenant) and passes(filter_, chunk)
+    }
 
 
 def hits_from_rankings(rankings: Mapping[str, Sequence[Candidate]], *, limit: int, asked: int) -> list[Hit]:

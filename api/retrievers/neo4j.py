@@ -10,6 +10,7 @@ from neo4j.exceptions import DriverError, Neo4jError
 from api.retrievers.graph import Graph
 from processors.bridges import MAX_PLACES
 from processors.errors import UnavailableError
+from schemas.ids import document_prefix
 
 # By the index; what is stored as prefix, streams/sinks/cypher.py says.
 ENTITIES_BY_NAME = """
@@ -18,7 +19,8 @@ RETURN e.id, e.name, e.type ORDER BY e.name, e.type
 """
 PLACES_OF_ALL = f"""
 UNWIND $ids AS id MATCH (e:Entity {{id: id}})
-RETURN e.id, COLLECT {{ MATCH (e)-[:MENTIONED_IN]->(c:Chunk) WHERE c.live RETURN c.id LIMIT {MAX_PLACES + 1} }}
+RETURN e.id, COLLECT {{ MATCH (e)-[:MENTIONED_IN]->(c:Chunk)
+                    WHERE c.live AND c.document_id STARTS WITH $prefix RETURN c.id LIMIT {MAX_PLACES + 1} }}
 """
 _THREADS = 8
 
@@ -40,9 +42,9 @@ class Neo4jGraph(Graph):
         self._timeout = timeout
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="neo4j-reads")
 
-    def places(self, entity_ids: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    def places(self, entity_ids: Sequence[str], *, tenant: str | None = None) -> Iterator[tuple[str, list[str]]]:
         """Each entity with ids of live chunks that mention it, in one statement: each is a round trip."""
-        rows = self._rows(PLACES_OF_ALL, ids=list(entity_ids))
+        rows = self._rows(PLACES_OF_ALL, ids=list(entity_ids), prefix=document_prefix(tenant))
         return ((id_, chunk_ids) for id_, chunk_ids in rows)
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from processors.filters import Filter
 from schemas.fields import ORDINALS, TERMS
 from schemas.ids import head_id
 from schemas.records import Vector
-from schemas.storage import DENSE, DOCUMENT_ID, KIND, LIVE, SPARSE, ChunkPayload, SparseVector
+from schemas.storage import DENSE, DOCUMENT_ID, KIND, LIVE, SPARSE, TENANT, ChunkPayload, SparseVector
 
 _PAYLOAD = models.PayloadSelectorExclude(exclude=[TERMS, ORDINALS])
 
@@ -46,6 +46,7 @@ class QdrantRetriever:
         limit: int,
         document_ids: Sequence[str] | None = None,
         filter_: Filter | None = None,
+        tenant: str | None = None,
     ) -> list[Hit]:
         """The best live chunks by either or both vectors, fused; see ``api.retrievers.hits.Retriever``."""
         queries: dict[str, list[float] | models.SparseVector] = {}
@@ -53,7 +54,7 @@ class QdrantRetriever:
             queries[DENSE] = dense.tolist()
         if sparse is not None:
             queries[SPARSE] = models.SparseVector(indices=sparse[0], values=sparse[1])
-        live, asked = _live(document_ids, filter_), max(limit, CANDIDATES)
+        live, asked = _live(document_ids, filter_, tenant), max(limit, CANDIDATES)
 
         def found(wanted: Mapping[str, int]) -> dict[str, list[Candidate]]:
             requests = [
@@ -69,11 +70,13 @@ class QdrantRetriever:
 
         return hits_from_rankings(passing(found, queries, asked=asked, filter_=filter_), limit=limit, asked=asked)
 
-    def chunks(self, ids: Sequence[str], *, filter_: Filter | None = None) -> dict[str, ChunkPayload]:
-        """Those of the chunks that are live and pass the filter, in the order of their ids."""
+    def chunks(
+        self, ids: Sequence[str], *, filter_: Filter | None = None, tenant: str | None = None
+    ) -> dict[str, ChunkPayload]:
+        """Those of the chunks that are live, the tenant's, and pass the filter, in the order of their ids."""
         with _translated():
             points = self._client.retrieve(self._collection, list(ids), with_payload=_PAYLOAD)
-        return passing_chunks(((point.id, point.payload) for point in points), filter_)
+        return passing_chunks(((point.id, point.payload) for point in points), filter_, tenant)
 
     def vectors(self, ids: Sequence[str]) -> dict[str, Vector]:
         """The chunks' vectors, normalised, float32[dimension]; without those that are not there any more."""
@@ -116,10 +119,14 @@ class _Dialect:
         return models.Filter(must_not=list(conditions))
 
 
-def _live(document_ids: Sequence[str] | None = None, filter_: Filter | None = None) -> models.Filter:
+def _live(
+    document_ids: Sequence[str] | None = None, filter_: Filter | None = None, tenant: str | None = None
+) -> models.Filter:
     conditions: list[models.Condition] = [models.FieldCondition(key=KIND, match=models.MatchValue(value=LIVE))]
     if document_ids is not None:
         conditions.append(models.FieldCondition(key=DOCUMENT_ID, match=models.MatchAny(any=list(document_ids))))
+    if tenant is not None:
+        conditions.append(models.FieldCondition(key=TENANT, match=models.MatchValue(value=tenant)))
     narrow = narrowed(filter_, _Dialect()) if filter_ is not None else None
     return models.Filter(must=[*conditions, *([narrow] if narrow is not None else [])])
 

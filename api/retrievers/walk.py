@@ -28,8 +28,8 @@ class Walk:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="graph-walk")
         self._free = BoundedSemaphore(_THREADS)
 
-    def steps(self, question: str, hits: Sequence[Hit]) -> list[Step]:
-        """The most promising steps from the question's names and from the best hits.
+    def steps(self, question: str, hits: Sequence[Hit], *, tenant: str | None = None) -> list[Step]:
+        """The most promising steps from the question's names and from the best hits, to the tenant's chunks.
 
         Raises:
             PipelineError: The graph did not answer in time, or at all.
@@ -37,17 +37,17 @@ class Walk:
         if not self._free.acquire(blocking=False):
             raise UnavailableError("the graph has not answered earlier searches yet")
         deadline = time.monotonic() + self._timeout
-        walking = self._threads.submit(self._walk, question, hits[:PARENTS], deadline)
+        walking = self._threads.submit(self._walk, question, hits[:PARENTS], tenant, deadline)
         walking.add_done_callback(lambda _: self._free.release())
         try:
             return walking.result(self._timeout)
         except TimeoutError:
             raise _late(self._timeout) from None
 
-    def _walk(self, question: str, parents: Sequence[Hit], deadline: float) -> list[Step]:
+    def _walk(self, question: str, parents: Sequence[Hit], tenant: str | None, deadline: float) -> list[Step]:
         names, origins = self._origins(question, parents)
         found: list[Step] = []
-        for entity, places in self._graph.places(list(names)[:_MAX_ENTITIES]):
+        for entity, places in self._graph.places(list(names)[:_MAX_ENTITIES], tenant=tenant):
             if time.monotonic() > deadline:
                 raise _late(self._timeout)
             if len(places) <= MAX_PLACES:

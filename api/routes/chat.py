@@ -11,6 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, TypeAdapter
 from starlette.requests import ClientDisconnect
 
+from api.access.principals import Caller
 from api.answers.flow import Answers
 from api.answers.shapes import Answer, ChatRequest
 from api.answers.state import Asked
@@ -28,25 +29,24 @@ def router(answers: Answers) -> APIRouter:
     routes = APIRouter(tags=["answers"])
 
     @routes.post("/api/v1/chat/", summary="Ask")
-    async def chat(request: Request, wanted: ChatRequest) -> Answer:
+    async def chat(request: Request, caller: Caller, wanted: ChatRequest) -> Answer:
         """An answer with its sources, every claim cited. Without a language model it is made of quotations.
 
         Answers 429 with `Retry-After` while too many are under way, and 504 with what is known when the time is over.
         """
-        return await whole(answers, answers.asked(wanted), request)
+        return await whole(answers, answers.asked(wanted, caller), request)
 
     @routes.post(
         "/api/v1/chat/stream", summary="Ask, and read along", response_class=StreamingResponse, responses=_STREAMED
     )
-    async def chat_stream(request: Request, wanted: ChatRequest) -> Response:
+    async def chat_stream(request: Request, caller: Caller, wanted: ChatRequest) -> Response:
         """Server-sent events: `search_results`, then `message` and `citation` as they come, `final_answer` at the end.
 
         `error` holds the problem that ended it instead.
         """
         answers.check()
-        return StreamingResponse(
-            _events(answers, answers.asked(wanted), request), media_type="text/event-stream", headers=STREAM_HEADERS
-        )
+        events = _events(answers, answers.asked(wanted, caller), request)
+        return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
 
     return routes
 

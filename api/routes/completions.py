@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from api.access.principals import Caller, Principal
 from api.answers.flow import Answers
 from api.answers.shapes import MAX_QUESTION, Answer, ChatRequest, Retrieval, Said
 from api.answers.state import Asked
@@ -68,12 +69,12 @@ def router(answers: Answers) -> APIRouter:
         summary="Ask in OpenAI's shape",
         responses={200: {"content": {"application/json": {}, "text/event-stream": {}}}},
     )
-    async def complete(request: Request, wanted: CompletionRequest) -> Response:
+    async def complete(request: Request, caller: Caller, wanted: CompletionRequest) -> Response:
         """An answer from the documents; the field `aegis` holds citations, claims and sources.
 
         With `stream`, `aegis` is in the last chunk. A stream that fails ends with a chunk that has `error`.
         """
-        asked = _asked(wanted)
+        asked = _asked(wanted, caller)
         model = answers.model or EXTRACTIVE
         if not wanted.stream:
             answer = await whole(answers, asked, request)
@@ -85,7 +86,7 @@ def router(answers: Answers) -> APIRouter:
     return routes
 
 
-def _asked(wanted: CompletionRequest) -> Asked:
+def _asked(wanted: CompletionRequest, caller: Principal) -> Asked:
     """The last message, with the conversation that the client remembers for itself."""
     said = [message for message in wanted.messages if message.role in ("user", "assistant")]
     last = said[-1] if said else wanted.messages[-1]
@@ -98,7 +99,7 @@ def _asked(wanted: CompletionRequest) -> Asked:
         for one, other in pairwise(said)
         if (one.role, other.role) == ("user", "assistant")
     ]
-    return Asked(ChatRequest(question=question, search=wanted.search), "", history[-_HISTORY:])
+    return Asked(ChatRequest(question=question, search=wanted.search), "", history[-_HISTORY:], caller)
 
 
 def _completion(answer: Answer, model: str) -> dict[str, Any]:

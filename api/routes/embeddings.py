@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from starlette.requests import ClientDisconnect
 
 from api import pools
+from api.access.principals import Caller
 from api.admission import Slots
 from api.ports import Embeddings
 from api.problems import Problem
@@ -92,17 +93,17 @@ def router(embeddings: Embeddings, limits: Api) -> APIRouter:
         return embeddings.submit(texts, priority=priority, caller=caller, deadline=deadline), tokens
 
     @routes.post("/v1/embeddings", summary="Embed texts", response_model=EmbeddingResponse)
-    async def embed_texts(request: Request, wanted: EmbeddingRequest) -> Response:
+    async def embed_texts(request: Request, caller: Caller, wanted: EmbeddingRequest) -> Response:
         """Vectors of texts, as the index holds them. One text goes before lists of texts.
 
         Answers 429 with `Retry-After` while too much is queued, and 504 where it was not the request's turn in time.
         """
         texts = [wanted.input] if isinstance(wanted.input, str) else wanted.input
         _check(wanted, texts, embeddings, limits)
-        caller = request.client.host if request.client else ""
+        whose = caller.name if caller.tier else request.client.host if request.client else ""
         deadline = time.monotonic() + _BUDGET
         with slots.one():
-            future, tokens = await to_thread.run_sync(submit, texts, caller, deadline, limiter=threads)
+            future, tokens = await to_thread.run_sync(submit, texts, whose, deadline, limiter=threads)
             vectors = await _result(future, request, deadline)
             usage = Usage(prompt_tokens=tokens, total_tokens=tokens)
             body = await to_thread.run_sync(_body, vectors, wanted, embeddings.name, usage, limiter=threads)

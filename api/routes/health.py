@@ -6,6 +6,8 @@ from typing import Literal, TypeVar
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from api.access.principals import Caller
+from api.access.rules import may_see_everything
 from api.breakers import Breakers
 from api.measured import Measured
 from api.ports import Ports
@@ -92,9 +94,11 @@ def router(ports: Ports, chunk_lag: Measured[float | None], breakers: Breakers) 
         return Live()
 
     @routes.get("/health/ready", summary="Readiness")
-    async def ready() -> Ready:
-        """503 with the reasons while the broker, the index or a stage of this process is not ready."""
+    async def ready(caller: Caller) -> Ready:
+        """503 while the broker, the index or a stage of this process is not ready; who may know is told why."""
         now = await health_now()
+        if not (now.ready or may_see_everything(caller)):
+            raise Problem(503, "not-ready", "requests are not welcome now", retry_after=RETRY_AFTER)
         if not now.ready:
             raise Problem(503, "not-ready", "; ".join(now.reasons), retry_after=RETRY_AFTER, reasons=now.reasons)
         return Ready()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Mapping
+from functools import cache, partial
 from typing import Annotated
 
 from anyio import to_thread
@@ -9,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 
+from api.access.principals import Caller, Principal
 from api.admission import Slots
 from api.measured import Measured
 from api.ports import StatusView
@@ -45,13 +47,13 @@ class Status(BaseModel):
     stages: dict[StageName, StageStatus]
 
     @classmethod
-    def of(cls, status: DocumentStatus) -> "Status":
-        """The status as the API shows it."""
+    def of(cls, status: DocumentStatus, caller: Principal) -> "Status":
+        """The status as the API shows it to ``caller``."""
         stages = {
             stage: StageStatus.model_validate(record, from_attributes=True) for stage, record in status.stages.items()
         }
         return cls(
-            document_id=status.document_id,
+            document_id=caller.shown_id(status.document_id),
             version=status.revision.version,
             state=status.state,
             error=status.error,
@@ -76,27 +78,28 @@ class Ended(BaseModel):
 def router(view: StatusView) -> APIRouter:
     """The routes that tell. The events' route stands first: the other one's path matches whatever follows."""
     routes = APIRouter(tags=["documents"])
-    counts = Measured(view.counts, max_age=2.0)
+    counts = cache(lambda tenant: Measured(partial(view.counts, tenant=tenant), max_age=2.0))  # who has a key has one
     streams = Slots(_MAX_STREAMS, "event streams")
 
-    async def status_of(document_id: str) -> Status:
-        status = await look(view, document_id)
+    async def status_of(document_id: str, caller: Principal) -> Status:
+        status = await look(view, caller.stored_id(document_id))
         if status is None:
             raise Problem(404, "not-found", f"no stage has reported {document_id!r}; if it is new, ask again shortly")
-        return Status.of(status)
+        return Status.of(status, caller)
 
     @routes.get(DOCUMENTS, summary="List documents")
     async def list_documents(
-        limit: Annotated[int, Query(ge=1, le=1000)] = 50, state: DocumentState | None = None
+        caller: Caller, limit: Annotated[int, Query(ge=1, le=1000)] = 50, state: DocumentState | None = None
     ) -> Statuses:
         """The documents that changed last; with `state`, those of the last 10,000 that are in it."""
 
         def latest() -> list[Status]:
-            statuses = view.recent(limit if state is None else _SCANNED)
+            statuses = view.recent(limit if state is None else _SCANNED, tenant=caller.tenant)
             wanted = [status for status in statuses if state is None or status.state == state]
-            return [Status.of(status) for status in wanted[:limit]]
+            return [Status.of(status, caller) for status in wanted[:limit]]
 
-        return Statuses(documents=await to_thread.run_sync(latest), counts=await counts.get(within=10.0))
+        numbers = await counts(caller.tenant).get(within=10.0)
+        return Statuses(documents=await to_thread.run_sync(latest), counts=numbers)
 
     @routes.get(
         DOCUMENT + "/events",
@@ -105,7 +108,7 @@ def router(view: StatusView) -> APIRouter:
         responses={200: {"content": {"text/event-stream": {}}}},
     )
     async def document_events(
-        request: Request, document_id: DocumentPath, version: Annotated[Version, Query()] = 0
+        request: Request, caller: Caller, document_id: DocumentPath, version: Annotated[Version, Query()] = 0
     ) -> Response:
         """Server-sent events: `status` with each change, `end` once `version` or a newer one is settled.
 
@@ -113,30 +116,34 @@ def router(view: StatusView) -> APIRouter:
         It ends after 5 minutes at the latest. A document that is not known yet is waited for.
         """
         if request.scope["raw_path"].lower().endswith(b"%2fevents"):  # the end of an id, not our word
-            return Response((await status_of(f"{document_id}/events")).model_dump_json(), media_type="application/json")
+            status = await status_of(f"{document_id}/events", caller)
+            return Response(status.model_dump_json(), media_type="application/json")
         streams.check()
         return StreamingResponse(
-            _events(view, document_id, version, streams),
+            _events(view, caller, document_id, version, streams),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
 
     @routes.get(DOCUMENT, summary="Where a document is")
-    async def document_status(document_id: DocumentPath) -> Status:
+    async def document_status(caller: Caller, document_id: DocumentPath) -> Status:
         """A document's state, overall and by stage; 404 as long as no stage has reported it."""
-        return await status_of(document_id)
+        return await status_of(document_id, caller)
 
     return routes
 
 
-async def _events(view: StatusView, document_id: str, version: int, streams: Slots) -> AsyncIterator[str]:
+async def _events(
+    view: StatusView, caller: Principal, document_id: str, version: int, streams: Slots
+) -> AsyncIterator[str]:
     with streams.one():
         spoke_at = time.monotonic()
         last: DocumentStatus | None = None
-        async for status in changes(view, document_id, version=version, within=_STREAM_SECONDS):
+        stored_id = caller.stored_id(document_id)
+        async for status in changes(view, stored_id, version=version, within=_STREAM_SECONDS):
             if status is not None:
                 last, spoke_at = status, time.monotonic()
-                yield _event("status", Status.of(status))
+                yield _event("status", Status.of(status, caller))
             elif time.monotonic() - spoke_at > _KEEP_ALIVE:
                 spoke_at = time.monotonic()
                 yield ": waiting\n\n"

@@ -9,7 +9,7 @@ import httpx
 import typer
 from rich.text import Text
 
-from deploy.commands.output import AsJson, connected, err, fail, out, print_json
+from deploy.commands.output import AsJson, api_client, connected, err, fail, out, print_json
 
 _TIMEOUT = 330.0  # the longest budget, and some
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -26,7 +26,7 @@ def ask(
     body: dict[str, Any] = {"question": question, "generate": not quote, "search": {"limit": limit}}
     if session:
         body["session_id"] = session
-    with connected() as (_, running), httpx.Client(base_url=running.api_url, timeout=_TIMEOUT) as client:
+    with connected() as (settings, running), api_client(settings, running, timeout=_TIMEOUT) as client:
         if as_json:
             response = client.post("/api/v1/chat/", json=body)
             response.raise_for_status()

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deploy.commands.documents import files_below, publish_files, states_of
-from deploy.commands.output import err, fail, load_settings, out, print_json, reported, table
+from deploy.commands.output import api_client, err, fail, load_settings, out, print_json, reported, table
 from deploy.local.system import System, started
 from schemas.records import STAGES, DocumentRecord, StageName
 from schemas.settings import Settings
@@ -97,7 +97,7 @@ def _of_its_own(settings: Settings, folder: Path) -> Settings:
             "blob_url": "",
             "kafka": settings.kafka.model_copy(update={"bootstrap_servers": ""}),
             "vectors": settings.vectors.model_copy(update={"url": ""}),
-            "api": settings.api.model_copy(update={"port": 0}),
+            "api": settings.api.model_copy(update={"host": "127.0.0.1", "port": 0}),
             "local": settings.local.model_copy(update={"broker_port": 0}),
         }
     )
@@ -125,7 +125,7 @@ def _show(
     try:
         with (
             Publisher(servers, settings) as publisher,
-            httpx.Client(base_url=system.running.api_url, timeout=60) as client,
+            api_client(settings, system.running, timeout=60) as client,
         ):
             _ingest(publisher, view, settings, files, seen, timeout=timeout)
             _show_dead_letters(servers, seen)

@@ -24,7 +24,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from deploy.commands.output import AsJson, connected, err, fail, out, print_json, seconds, table
+from deploy.commands.output import AsJson, api_client, connected, err, fail, out, print_json, seconds, table
 from processors.media_types import media_type_of
 from schemas.settings import Settings
 from schemas.status import SETTLED
@@ -77,7 +77,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Where documents are."""
-    with connected() as (_, running), httpx.Client(base_url=running.api_url, timeout=30) as client:
+    with connected() as (settings, running), api_client(settings, running, timeout=30) as client:
         while True:
             if stuck:
                 found = _get(client, "/api/v1/stuck", limit=limit, older_than=older_than)
@@ -122,7 +122,7 @@ def search(
         "explain_document": why,
         **({"group_by": "document", "group_size": per_document} if per_document else {}),
     }
-    with connected() as (_, running), httpx.Client(base_url=running.api_url, timeout=60) as client:
+    with connected() as (settings, running), api_client(settings, running, timeout=60) as client:
         response = client.post("/api/v1/search", json=asked)
         response.raise_for_status()
     if as_json:

@@ -49,6 +49,13 @@ def connected() -> Iterator[tuple[Settings, Running]]:
         yield settings, find(settings)
 
 
+def api_client(settings: Settings, running: Running, *, timeout: float) -> httpx.Client:
+    """A client of the API that shows the key of the settings."""
+    key = settings.access.key
+    headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+    return httpx.Client(base_url=running.api_url, headers=headers, timeout=timeout)
+
+
 @contextmanager
 def reported() -> Iterator[None]:
     """Turn expected failures into one sentence and exit status 1."""

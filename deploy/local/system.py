@@ -92,6 +92,7 @@ def _start_children(folder: Path, servers: str, settings: Settings, broker: Brok
     environment = {
         "AEGIS_DATA_DIR": str(folder),
         "AEGIS_KAFKA__BOOTSTRAP_SERVERS": servers,
+        "AEGIS_API__HOST": settings.api.host,
         "AEGIS_API__PORT": str(api_port),
         "AEGIS_VECTORS__URL": settings.vectors.url,
         "AEGIS_BLOB_URL": settings.blob_url,
