@@ -338,7 +338,7 @@ def _classified(error: Neo4jError | DriverError) -> PipelineError:
     code = (error.code or "") if isinstance(error, Neo4jError) else ""
     if isinstance(error, _WAITING) or "TransactionTimedOut" in code:
         return UnavailableError(f"Neo4j does not answer: {error}")
-    if isinstance(error, ConstraintError):
+    if isinstance(error, ConstraintError) or code.endswith("EntityNotFound"):  # gone between its lookup and its lock
         return UnavailableError(f"another worker writes to the same entities: {error}", retry_after=_AT_ONCE)
     if ".Security." in code:
         return FatalError(f"Neo4j refuses AEGIS_GRAPH__USER with AEGIS_GRAPH__PASSWORD: {error.message}")
