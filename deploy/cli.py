@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.commands import ask, check, demo, dlq, documents, entities, keys, lag, mcp, run, topics
+from deploy.commands import ask, backup, check, demo, dlq, documents, entities, keys, lag, mcp, run, topics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,9 @@ for command in (
     lag.lag,
     check.check,
     check.digest,
+    backup.backup,
+    backup.restore,
+    backup.rebuild,
     keys.audit,
     run.worker,
     run.node,

@@ -7,6 +7,7 @@ import fsspec
 
 from processors.errors import PermanentError, UnavailableError
 
+_HASHED = re.compile(r"^.*/(?=[0-9a-f]{64}$)")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # no folder, and nothing that a URL or fsspec ("::") reads
 
 
@@ -36,17 +37,20 @@ class Blobs:
     def get(self, uri: str, *, max_bytes: int) -> bytes:
         """Read a blob of this store; no other address is ever fetched.
 
+        A hash is looked up here whatever address it comes with: a restored data folder may lie elsewhere than when
+        its documents were published.
+
         Raises:
             PermanentError: The URI is not of this store, the blob is missing or too large.
             UnavailableError: The blob store cannot be read.
         """
-        name = uri.removeprefix(f"{self._url}/")
+        name = _HASHED.sub("", uri).removeprefix(f"{self._url}/")
         if name == uri or not _NAME.fullmatch(name):
             raise PermanentError(
                 f"content_uri {uri!r} is not in the blob store {self._url}; publish the content itself"
             )
         try:
-            filesystem, path = fsspec.url_to_fs(uri)
+            filesystem, path = fsspec.url_to_fs(f"{self._url}/{name}")
             size = int(filesystem.size(path))
             if size > max_bytes:
                 raise PermanentError(f"the content is {size:,} bytes; the limit is {max_bytes:,}")

@@ -68,6 +68,28 @@ def initialise_offsets(bootstrap_servers: str, group: str, topic: str, *, timeou
             time.sleep(0.5)
 
 
+@retry(
+    retry=retry_if_exception_type((KafkaException, LookupError)),  # a broker started a moment ago leads nothing yet
+    wait=wait_fixed(0.5),
+    stop=stop_after_delay(30),
+    reraise=True,
+)
+def rewind(bootstrap_servers: str, group: str, topic: str) -> None:
+    """Let a group without members read a topic from its first record again.
+
+    Raises:
+        ValueError: The topic's first records have been deleted.
+        LookupError: The topic does not exist.
+        KafkaException: The group has members, or the broker does not answer.
+    """
+    admin = AdminClient(client_configuration(bootstrap_servers))
+    starts = _starts(bootstrap_servers, topic, [tp.partition for tp in partitions_of(admin, topic)])
+    if cut := [tp.partition for tp in starts if tp.offset > 0]:
+        raise ValueError(f"{topic} does not go back to the start any more: records of partitions {cut} were deleted")
+    request = ConsumerGroupTopicPartitions(group, starts)
+    admin.alter_consumer_group_offsets([request])[group].result(timeout=30)
+
+
 def _starts(bootstrap_servers: str, topic: str, partitions: list[int]) -> list[TopicPartition]:
     """The partitions with the first offset that their logs still have."""
     consumer = Consumer(client_configuration(bootstrap_servers) | {"group.id": "aegis-reader"})
