@@ -17,7 +17,7 @@ from processors.asking import PartlyAnsweredError
 from processors.breaker import Breaker
 from processors.errors import UnavailableError
 from processors.relations import RelationExtractor
-from processors.relations.degrading import NOBODY, Attributed, Degrading
+from processors.relations.degrading import NOBODY, Degrading
 from processors.relations.llm import LlmRelationExtractor
 from processors.relations.llm_question import Misfit
 from schemas.ids import entity_id, normalised_name
@@ -524,7 +524,9 @@ def test_each_text_says_who_read_it(server: OllamaServer, extractor: Open) -> No
 def test_without_a_second_nobody_read_it(server: OllamaServer, extractor: Open) -> None:
     server.misbehave = [500] * 3
     reader = Degrading(extractor(), None)
-    assert reader.attributed(*foundings(2)) == [Attributed((), NOBODY)] * 2
+    read = reader.attributed(*foundings(2))
+    assert [(one.relations, one.extractor) for one in read] == [((), NOBODY)] * 2
+    assert all("500" in one.why for one in read)
     assert reader.attributed([], []) == []
 
 
