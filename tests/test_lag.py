@@ -99,17 +99,17 @@ def test_lag_is_what_kafkas_own_tool_says(bootstrap_servers: str) -> None:
 
 def test_an_offset_that_goes_back_is_a_rewind(bootstrap_servers: str) -> None:
     create_topics(bootstrap_servers, Kafka())
-    group, topic = group_of("index-graph"), SOURCES["index-graph"].name
+    group, topic = group_of("index-vectors"), SOURCES["index-vectors"].name
     admin, meter = AdminClient(client_configuration(bootstrap_servers)), LagMeter(bootstrap_servers)
     producer = Producer(producer_configuration(bootstrap_servers))
     producer.produce(topic, key=b"k", value=b"x", partition=2)
     producer.flush()
-    ends = {part.partition: part.end for part in meter.measure(["index-graph"])[0].partitions}
+    ends = {part.partition: part.end for part in meter.measure(["index-vectors"])[0].partitions}
     verdicts = []
     for back in (0, 1):
         there = [TopicPartition(topic, partition, end - back * (partition == 2)) for partition, end in ends.items()]
         admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, there)])[group].result()
         time.sleep(0.3)
-        (lag,) = meter.measure(["index-graph"])
+        (lag,) = meter.measure(["index-vectors"])
         verdicts.append(lag.verdict)
     assert verdicts == ["OK", "REWIND"]
