@@ -6,7 +6,6 @@ share of the documents. The last ones go through the whole system: broker, node,
 
 import json
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -21,9 +20,7 @@ from rich.console import Console
 
 from deploy.commands.documents import wait_for
 from deploy.digest import digest_of, digests
-from deploy.local.broker import free_port
-from deploy.local.supervisor import command_child
-from deploy.local.system import WORKERS, started
+from deploy.local.system import started
 from deploy.stores import open_graph_store
 from processors import build
 from processors.chunk import Splitter
@@ -32,6 +29,7 @@ from schemas.records import Chunk, DocumentRecord, Extraction
 from schemas.settings import Settings
 from streams.publisher import Publisher
 from streams.sinks.index import index
+from tests.another_worker import another_worker
 from tests.bench_pipeline import chunks_of, corpus
 
 _BATCH = 16
@@ -83,20 +81,8 @@ def through_system(names: Sequence[str], texts: Texts, folder: Path, workers: in
 
 
 def _another_worker(folder: Path, servers: str, number: int) -> Any:
-    port = free_port()
-    environment = {"AEGIS_DATA_DIR": str(folder), "AEGIS_KAFKA__BOOTSTRAP_SERVERS": servers}
-    command = [
-        sys.executable,
-        "-m",
-        "deploy.cli",
-        "worker",
-        "--stage",
-        ",".join(WORKERS.values()),
-        "--health-port",
-        str(port),
-    ]
-    child = command_child(f"worker-{number}", command, folder / "logs" / f"worker-{number}.log", environment)
-    child.start()
+    name = f"worker-{number}"
+    child, port = another_worker(name, folder, servers, folder / "logs" / f"{name}.log")
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         try:

@@ -17,13 +17,12 @@ import pytest
 from confluent_kafka import Producer
 
 from deploy.digest import digests
-from deploy.local.broker import free_port
-from deploy.local.supervisor import command_child
-from deploy.local.system import WORKERS, System, started
+from deploy.local.system import System, started
 from schemas.records import DocumentRecord
 from schemas.settings import Settings
 from schemas.topics import DOCUMENTS
 from streams.publisher import Publisher
+from tests.another_worker import another_worker
 from tests.client_examples import examples, printed
 
 pytestmark = pytest.mark.integration
@@ -311,23 +310,8 @@ def test_starting_again_continues_and_two_orders_give_one_digest(tmp_path: Path)
 @contextmanager
 def _second_worker(system: System, settings: Settings) -> Iterator[None]:
     """Another process of the stages that need no store; half of the partitions become its own."""
-    port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "deploy.cli",
-        "worker",
-        "--stage",
-        ",".join(WORKERS.values()),
-        "--health-port",
-        str(port),
-    ]
-    environment = {
-        "AEGIS_DATA_DIR": str(settings.data_dir),
-        "AEGIS_KAFKA__BOOTSTRAP_SERVERS": system.running.bootstrap_servers,
-    }
-    child = command_child("second", command, settings.data_dir / "second.log", environment)
-    child.start()
+    folder, servers = settings.data_dir, system.running.bootstrap_servers
+    child, port = another_worker("second", folder, servers, folder / "second.log")
     try:
         deadline = time.monotonic() + 60
         while "embed" not in _handled(port):

@@ -3,10 +3,11 @@
 from functools import partial
 from http import HTTPStatus
 
-from anyio import CancelScope, CapacityLimiter, to_thread
+from anyio import CancelScope, to_thread
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api import pools
 from api.access.access import Access
 from api.access.limits import Headers as LimitHeaders
 from api.access.principals import ANONYMOUS, NOBODY, principal_of, set_principal
@@ -32,7 +33,7 @@ class Guard:
         self._app = app
         self._access = access
         self._hosts = hosts
-        self._threads = CapacityLimiter(_THREADS)
+        self._threads = pools.threads("access", _THREADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through with its principal, or answer it with a problem."""

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from api import pools
 from api.access.access import Access
 from api.access.audit import Act
 from api.access.keys import Key, NewKey
@@ -71,7 +72,7 @@ def router(access: Access) -> APIRouter:
 
 def _logins(access: Access) -> APIRouter:
     routes = APIRouter()
-    hashing = CapacityLimiter(_HASHING_THREADS)
+    hashing = pools.threads("passwords", _HASHING_THREADS)
     logins = Slots(_MAX_LOGINS, "logins")
 
     @routes.post(LOGIN, summary="Log in")

@@ -3,10 +3,11 @@
 from functools import partial
 from typing import Annotated
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from api import pools
 from api.admission import Slots
 from api.outbox import Outbox
 from api.ports import Publisher
@@ -71,8 +72,8 @@ def router(entities: Entities, publisher: Publisher) -> APIRouter:
     """The routes that explain entities, and that take decisions."""
     routes = APIRouter(tags=["graph"])
     outbox = Outbox(publisher)
-    threads = CapacityLimiter(_THREADS)
-    slots = Slots(_MAX_IN_FLIGHT, "graph queries")
+    threads = pools.threads("decisions", _THREADS)
+    slots = Slots(_MAX_IN_FLIGHT, "queries for links and decisions")
 
     async def checked(wanted: Wanted) -> tuple[str, str]:
         first, second = canonical_id(wanted.first), canonical_id(wanted.second)
