@@ -106,7 +106,7 @@ docs: install
 COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet
 # Locks hold names, versions and hashes, and no address of any registry.
 lock:
-	$(COMPILE) pyproject.toml --group build -o requirements.lock
+	$(COMPILE) pyproject.toml --group build -c constraints.txt -o requirements.lock
 	$(COMPILE) pyproject.toml --group build --group dev -c requirements.lock -o requirements-dev.lock
 	$(COMPILE) --no-config pyproject.toml --group build --extra full -c requirements.lock -o requirements-full.lock
 
