@@ -42,6 +42,7 @@ from streams.extraction_log import ExtractionLog
 from streams.lag import GroupLag, PartitionLag
 from streams.publisher import Published
 from streams.record import Record
+from tests.waiting import PATIENCE, until
 
 
 def opened() -> threading.Event:
@@ -418,13 +419,11 @@ def serving(
     stack.server = server = DrainingServer(config, app.state.draining, within=stack.settings.api.drain)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.005)
+    until(lambda: server.started, pause=0.005)
     stack.port = server.servers[0].sockets[0].getsockname()[1]
     client = httpx.Client(base_url=f"http://127.0.0.1:{stack.port}", timeout=30, trust_env=False)
     with client as stack.http, capture_logs(processors=[merge_contextvars, format_exc_info]) as stack.logs:
         yield stack
     server.should_exit = True
-    thread.join(timeout=20)
+    thread.join(timeout=PATIENCE)
     assert not thread.is_alive(), "the server does not stop"

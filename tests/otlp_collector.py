@@ -2,7 +2,6 @@
 
 import gzip
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as Exported
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
+
+from tests.waiting import until
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,8 @@ class Collector:
     def of(self, trace_id: str) -> list[Seen]:
         return sorted((span for span in self.spans if span.trace_id == trace_id), key=lambda span: span.start)
 
-    def until(self, enough: Callable[[], bool], *, timeout: float = 30) -> None:
-        deadline = time.monotonic() + timeout
-        while not enough():
-            assert time.monotonic() < deadline, [span.name for span in self.spans]
-            time.sleep(0.05)
+    def until(self, enough: Callable[[], bool]) -> None:
+        until(enough, what=lambda: [span.name for span in self.spans])
 
 
 @contextmanager

@@ -4,8 +4,7 @@ import json
 import os
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from schemas.settings import Answers
 from tests.answer_shelf import HANDBOOK, POISONED, Shelf, shelved
 from tests.api_server import Stack, serving
 from tests.ollama_server import Odd, OllamaServer, ollama_server
+from tests.waiting import until
 
 LEAVE = "How many days of leave does an employee have?"
 SAID = "Every employee has 30 days of leave per year [1]. Leave that is not taken expires in March [1]."
@@ -84,13 +84,6 @@ def events(stack: Stack, question: str = LEAVE, **body: Any) -> list[tuple[str, 
 def parsed(stream: str) -> list[tuple[str, dict[str, Any]]]:
     pairs = [record.split("\n") for record in stream.strip().split("\n\n")]
     return [(name.removeprefix("event: "), json.loads(body.removeprefix("data: "))) for name, body in pairs]
-
-
-def until(met: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not met():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.005)
 
 
 def assert_exact(answer: dict[str, Any]) -> None:

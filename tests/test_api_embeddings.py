@@ -3,7 +3,6 @@
 import base64
 import json
 import socket
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +14,7 @@ from api.routes import embeddings
 from processors.errors import UnavailableError
 from processors.micro_batcher import Priority
 from tests.api_server import MemoryEmbeddings, Stack, serving
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -25,13 +25,6 @@ def stack() -> Iterator[Stack]:
 
 def ask(stack: Stack, **body: object) -> httpx.Response:
     return stack.http.post("/v1/embeddings", json=body)
-
-
-def until(met: object, *, within: float = 10.0) -> None:
-    deadline = time.monotonic() + within
-    while not met():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.01)
 
 
 def test_texts_become_vectors_in_openais_shape(stack: Stack) -> None:

@@ -22,6 +22,7 @@ from schemas.settings import Answers
 from tests.answer_shelf import shelved
 from tests.api_server import Stack, opened, serving
 from tests.ollama_server import OllamaServer, ollama_server
+from tests.waiting import until
 
 AT_ONCE = 20
 BUDGET = 4.0
@@ -133,13 +134,6 @@ def crowd(one: Callable[[Stack], httpx.Response], stack: Stack, *, budget: float
         answered = list(pool.map(timed, range(AT_ONCE)))
     assert max(seconds for _, seconds in answered) < budget + SLACK
     return [response for response, _ in answered]
-
-
-def until(met: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not met():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.05)
 
 
 def closed_again(faults: Faults, name: str) -> bool:

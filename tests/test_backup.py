@@ -1,8 +1,7 @@
 """A data folder as a file and back; a lost store filled again."""
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from deploy.running import NotRunningError
 from schemas.records import DocumentRecord
 from schemas.settings import Settings
 from streams.publisher import Publisher
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -42,8 +42,11 @@ def test_a_system_is_restored_elsewhere_and_a_lost_store_filled_again(tmp_path: 
         publisher.publish(DocumentRecord(document_id="doc-3", text=text_of(3)))
         publisher.flush()
         wait_for(system, {"doc-3"})
-        until(lambda: found(system, "word0")["document_id"] == "doc-0")
-        assert [found(system, f"word{number}")["document_id"] for number in range(4)] == [f"doc-{n}" for n in range(4)]
+        expected = [f"doc-{number}" for number in range(4)]
+        until(
+            lambda: [found(system, f"word{number}")["document_id"] for number in range(4)] == expected,
+            what=lambda: state_of(system),
+        )
 
 
 def test_a_damaged_backup_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
@@ -87,11 +90,11 @@ def wait_for(system: System, document_ids: set[str]) -> None:
         return response.is_success and response.json()["state"] == "indexed"
 
     for document_id in sorted(document_ids):
-        until(partial(is_indexed, document_id))
+        until(partial(is_indexed, document_id), what=lambda: state_of(system))
 
 
-def until(condition: Callable[[], bool], *, timeout: float = 120) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not become true"
-        time.sleep(0.1)
+def state_of(system: System) -> str:
+    """What an operator would look at, when a document is not found."""
+    with httpx.Client(base_url=system.running.api_url, timeout=60) as api:
+        seen = [api.get(path).text for path in ("/api/v1/documents", "/api/v1/lag", "/api/v1/dead-letters", "/health")]
+    return "\n".join([*seen, *(child.last_words() for child in system.supervisor.children)])

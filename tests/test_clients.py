@@ -5,8 +5,8 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_type_hints, is_typeddict
 
@@ -20,6 +20,7 @@ from processors.errors import UnavailableError
 from tests.answer_shelf import shelved
 from tests.api_server import Stack, serving
 from tests.client_examples import examples, printed
+from tests.waiting import until
 
 HEAVY = ("torch", "openvino", "faust", "numpy", "fastapi", "confluent_kafka", "qdrant_client", "processors", "streams")
 
@@ -193,11 +194,10 @@ async def _call(client: Client, name: str, **arguments: Any) -> dict[str, Any]:
 
 
 def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
+    def answers() -> bool:
+        with suppress(httpx.TransportError):
             httpx.get(f"http://127.0.0.1:{port}/mcp", trust_env=False)
-            return
-        except httpx.TransportError:
-            time.sleep(0.1)
-    raise AssertionError("the tools are not served")
+            return True
+        return False
+
+    until(answers)

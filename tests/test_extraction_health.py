@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from schemas.topics import SOURCES
 from streams.extraction_log import ExtractionLog
 from streams.topics import create_topics
 from tests.api_server import serving
+from tests.waiting import until
 
 
 class Clock:
@@ -225,13 +227,12 @@ def test_a_worker_tells_of_its_phases_and_whose_documents_they_are(bootstrap_ser
 
 
 def _health(port: int, *, texts: int) -> dict[str, Any]:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            health = httpx.get(f"http://127.0.0.1:{port}/health/extraction", timeout=5).json()
-        except httpx.HTTPError:
-            health = {}
-        if health.get("last_5_minutes", {}).get("texts", 0) >= texts:
-            return dict(health)
-        time.sleep(0.1)
-    raise AssertionError("the worker extracts nothing")
+    health: dict[str, Any] = {}
+
+    def has_extracted() -> bool:
+        with suppress(httpx.HTTPError):
+            health.update(httpx.get(f"http://127.0.0.1:{port}/health/extraction", timeout=5).json())
+        return int(health.get("last_5_minutes", {}).get("texts", 0)) >= texts
+
+    until(has_extracted, what=lambda: health)
+    return health

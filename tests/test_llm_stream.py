@@ -1,14 +1,14 @@
 """Streams of a language model: both protocols, every way to fail, and that closing one stops the server."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from processors.errors import UnavailableError
 from processors.llm import ChatModel, ChatProtocol, RefusedError, turn
 from tests.ollama_server import Odd, OllamaServer, ollama_server
+from tests.waiting import until
 
 ANSWER = "Leave is 30 days [1]. It is paid [2]."
 ASK = [turn("user", "How much leave?")]
@@ -28,13 +28,6 @@ def model(server: OllamaServer, request: pytest.FixtureRequest) -> Iterator[Chat
     )
     yield model
     model.close()
-
-
-def until(met: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not met():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.005)
 
 
 def test_pieces_are_the_answer(server: OllamaServer, model: ChatModel) -> None:

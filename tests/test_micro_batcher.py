@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from processors.batch_queue import window
 from processors.errors import DeadlineError, OverloadedError, UnavailableError
 from processors.micro_batcher import BatchReport, MicroBatcher, Priority
+from tests.waiting import until
 
 INTERACTIVE, BULK = Priority
 
@@ -73,13 +74,6 @@ def busy(device: Device, to: MicroBatcher[int, int], item: int = 1) -> "Future[l
     first = submit(to, [item], BULK, "first")
     until(lambda: len(device.batches) > already)
     return first
-
-
-def until(met: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not met():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.001)
 
 
 @settings(max_examples=60, deadline=None)

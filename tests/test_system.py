@@ -24,6 +24,7 @@ from schemas.topics import DOCUMENTS
 from streams.publisher import Publisher
 from tests.another_worker import another_worker
 from tests.client_examples import examples, printed
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.integration
 
@@ -46,7 +47,7 @@ class Running:
         return response.json() if response.is_success else {"state": "unknown", "version": -1}
 
     def wait(
-        self, document_id: str, state: str = "indexed", *, version: int = 0, timeout: float = 60
+        self, document_id: str, state: str = "indexed", *, version: int = 0, timeout: float = PATIENCE
     ) -> dict[str, Any]:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -167,7 +168,7 @@ def test_large_content_takes_the_claim_check(running: Running) -> None:
     padding = " " * 1_200_000
     running.publisher.publish(DocumentRecord(document_id="large", text=text + padding))
     running.publisher.flush()
-    running.wait("large", timeout=120)
+    running.wait("large")
     assert any((running.settings.data_dir / "blobs").iterdir())
     assert running.search("granite quarries", document_ids=["large"])
 
@@ -313,10 +314,7 @@ def _second_worker(system: System, settings: Settings) -> Iterator[None]:
     folder, servers = settings.data_dir, system.running.bootstrap_servers
     child, port = another_worker("second", folder, servers, folder / "second.log")
     try:
-        deadline = time.monotonic() + 60
-        while "embed" not in _handled(port):
-            assert time.monotonic() < deadline, child.last_words()
-            time.sleep(0.2)
+        until(lambda: "embed" in _handled(port), what=child.last_words)
         yield
         assert _handled(port)["embed"] > 0, "the second worker got nothing to do"
     finally:
@@ -338,12 +336,13 @@ def _ingest(settings: Settings, texts: dict[str, str], names: list[str], *, seco
             for name, text in texts.items():
                 publisher.publish(DocumentRecord(document_id=name, text=text))
         with httpx.Client(base_url=system.running.api_url, timeout=60) as api:
-            deadline = time.monotonic() + 90
-            while api.get("/api/v1/documents", params={"limit": 1}).json()["counts"].get("indexed", 0) < (
-                20 if set(texts) == set(names[:20]) else 40
-            ):
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
+            wanted = 20 if set(texts) == set(names[:20]) else 40
+
+            def counts() -> dict[str, int]:
+                found: dict[str, int] = api.get("/api/v1/documents", params={"limit": 1}).json()["counts"]
+                return found
+
+            until(lambda: counts().get("indexed", 0) >= wanted, pause=0.2, what=counts)
 
 
 def _text(number: int) -> str:

@@ -1,7 +1,6 @@
 """The whole system with its traces exported to a collector, and one document's way through it."""
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import httpx
 from deploy.local.system import System, started
 from schemas.settings import Settings
 from tests.otlp_collector import Collector, collecting
+from tests.waiting import until
 
 TEXT = (
     "Ada Lovelace wrote to Charles Babbage in London about the Analytical Engine.\n\n"
@@ -31,13 +31,11 @@ class Traced:
         self.api.post("/api/v1/documents", json=body, headers={"traceparent": traceparent}).raise_for_status()
 
     def wait(self, document_id: str, state: str = "indexed") -> None:
-        deadline = time.monotonic() + 60
-        status = ""
-        while status != state:
-            assert time.monotonic() < deadline, (document_id, status)
-            time.sleep(0.05)
-            response = self.api.get(f"/api/v1/documents/{document_id}")
-            status = response.json()["state"] if response.is_success else ""
+        until(lambda: self.state_of(document_id) == state, what=lambda: (document_id, self.state_of(document_id)))
+
+    def state_of(self, document_id: str) -> str | None:
+        response = self.api.get(f"/api/v1/documents/{document_id}")
+        return response.json()["state"] if response.is_success else None
 
     def search(self, query: str, traceparent: str) -> None:
         headers = {"traceparent": traceparent, "X-Request-ID": "the-search"}
