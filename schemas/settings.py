@@ -204,7 +204,10 @@ class Breaker(_Tree):
 
 
 class Watchdog(_Tree):
-    stall: float = Field(120.0, gt=0, description="Seconds with lag and no progress until the worker restarts.")
+    stall: float = Field(
+        120.0, gt=0, description="Seconds with lag and no batch under way or done until the worker restarts."
+    )
+    batch: float = Field(600.0, gt=0, description="Seconds that one batch may take until the worker restarts.")
 
 
 class Api(_Tree):

@@ -109,12 +109,10 @@ async def _handle_batch(
     health: StageHealth,
 ) -> None:
     started = time.perf_counter()
-    health.progressed()
     records = [record for record in map(_record, events) if record.is_for(stage.name)]
-    with batch_spans(stage.name, records) as spanned:
+    with health.working(), batch_spans(stage.name, records) as spanned:
         await handle(stage, spanned, delivery, executor)
     health.handled += len(events)
-    health.progressed()
     metrics.BATCH_RECORDS.labels(stage.name).observe(len(events))
     metrics.BATCH_SECONDS.labels(stage.name).observe(time.perf_counter() - started)
 

@@ -76,7 +76,7 @@ class Worker:
         health.problem = None
         mover = RetryMover(name, bootstrap_servers)
         mover.start()
-        start_watchdog(health, bootstrap_servers, stall=self.resources.settings.watchdog.stall)
+        start_watchdog(health, bootstrap_servers, self.resources.settings.watchdog)
         log.info("stage-started", stage=name)
         return _Started(stage, app, mover, executor)
 

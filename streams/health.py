@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from schemas.records import StageName
@@ -17,6 +19,7 @@ class StageHealth:
     handled: int = 0
     dead_lettered: int = 0
     retried: int = 0
+    is_working: bool = False  # a batch is under way
     progress_at: float = field(default_factory=time.monotonic)
     partitions: frozenset[int] = frozenset()
     assigned: threading.Event = field(default_factory=threading.Event)
@@ -24,6 +27,17 @@ class StageHealth:
     def progressed(self) -> None:
         """Note that the agent is alive: a batch is done, or it waits for a reason it knows."""
         self.progress_at = time.monotonic()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """While a batch is under way, which on a busy machine takes as long as it takes."""
+        self.progressed()
+        self.is_working = True
+        try:
+            yield
+        finally:
+            self.is_working = False
+            self.progressed()
 
     @property
     def is_ready(self) -> bool:

@@ -8,6 +8,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from schemas.settings import Watchdog
 from schemas.topics import SOURCES, group_of
 from streams.health import StageHealth
 from streams.offsets import client_configuration, partitions_of
@@ -18,27 +19,32 @@ EXIT_STALLED = 71
 _INTERVAL = 5.0
 
 
-def start_watchdog(health: StageHealth, bootstrap_servers: str, *, stall: float) -> threading.Thread:
-    """Exit with status 71 after ``stall`` seconds with lag that nobody reads and an agent without progress."""
+def start_watchdog(health: StageHealth, bootstrap_servers: str, limits: Watchdog) -> threading.Thread:
+    """Exit with status 71 after ``limits.stall`` seconds with lag that nobody reads and an agent without progress.
+
+    While a batch is under way its time counts, up to ``limits.batch``: on a busy machine the stage that has to stand
+    back may need minutes for one, and starting it again would only begin that batch anew.
+    """
     thread = threading.Thread(
-        target=_watch, args=(health, bootstrap_servers, stall), name=f"watchdog-{health.stage}", daemon=True
+        target=_watch, args=(health, bootstrap_servers, limits), name=f"watchdog-{health.stage}", daemon=True
     )
     thread.start()
     return thread
 
 
-def _watch(health: StageHealth, bootstrap_servers: str, stall: float) -> None:
+def _watch(health: StageHealth, bootstrap_servers: str, limits: Watchdog) -> None:
     group, topic = group_of(health.stage), SOURCES[health.stage].name
     consumer = Consumer(client_configuration(bootstrap_servers) | {"group.id": group, "enable.auto.commit": False})
     admin = AdminClient(client_configuration(bootstrap_servers))
     seen: dict[int, tuple[int, float]] = {}
     while True:
-        time.sleep(min(_INTERVAL, stall / 2))
+        time.sleep(min(_INTERVAL, limits.stall / 2))
         try:
             oldest = _oldest_stall(consumer, _watched(health, partitions_of(admin, topic)), seen)
         except (KafkaException, LookupError):
             continue  # a broker that does not answer is not this stage's stall
-        if oldest > stall and time.monotonic() - health.progress_at > stall:
+        allowed = limits.batch if health.is_working else limits.stall
+        if min(oldest, time.monotonic() - health.progress_at) > allowed:
             log.critical("stalled", stage=health.stage, seconds=round(oldest))
             os._exit(EXIT_STALLED)
 
