@@ -71,7 +71,7 @@ def initialise_offsets(bootstrap_servers: str, group: str, topic: str, *, timeou
 @retry(
     retry=retry_if_exception_type((KafkaException, LookupError)),  # a broker started a moment ago leads nothing yet
     wait=wait_fixed(0.5),
-    stop=stop_after_delay(30),
+    stop=stop_after_delay(75),  # a member that was killed counts for the session timeout, 30 s
     reraise=True,
 )
 def rewind(bootstrap_servers: str, group: str, topic: str) -> None:
@@ -87,7 +87,10 @@ def rewind(bootstrap_servers: str, group: str, topic: str) -> None:
     if cut := [tp.partition for tp in starts if tp.offset > 0]:
         raise ValueError(f"{topic} does not go back to the start any more: records of partitions {cut} were deleted")
     request = ConsumerGroupTopicPartitions(group, starts)
-    admin.alter_consumer_group_offsets([request])[group].result(timeout=30)
+    changed = admin.alter_consumer_group_offsets([request])[group].result(timeout=30)
+    for partition in changed.topic_partitions:  # the call as a whole succeeds even where the group has members
+        if partition.error is not None:
+            raise KafkaException(partition.error)
 
 
 def _starts(bootstrap_servers: str, topic: str, partitions: list[int]) -> list[TopicPartition]:
