@@ -5,6 +5,7 @@ where ``earliest`` would skip records silently (docs/adr/0002).
 """
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
@@ -41,6 +42,7 @@ def committed(
     consumer = Consumer(client_configuration(bootstrap_servers) | {"group.id": group, "enable.auto.commit": False})
     try:
         found = consumer.committed(partitions, timeout=5)
+        _check(found)
         return {(tp.topic, tp.partition): tp.offset if tp.offset >= 0 else None for tp in found}
     finally:
         consumer.close()
@@ -61,7 +63,7 @@ def initialise_offsets(bootstrap_servers: str, group: str, topic: str, *, timeou
             if not missing:
                 return
             request = ConsumerGroupTopicPartitions(group, _starts(bootstrap_servers, topic, missing))
-            admin.alter_consumer_group_offsets([request])[group].result(timeout=10)
+            _check(admin.alter_consumer_group_offsets([request])[group].result(timeout=10).topic_partitions)
         except KafkaException as error:  # the coordinator is loading, or another worker has joined and set them
             if time.monotonic() >= deadline:
                 raise TimeoutError(f"offsets of group {group} on {topic} could not be set: {error}") from error
@@ -88,7 +90,16 @@ def rewind(bootstrap_servers: str, group: str, topic: str) -> None:
         raise ValueError(f"{topic} does not go back to the start any more: records of partitions {cut} were deleted")
     request = ConsumerGroupTopicPartitions(group, starts)
     changed = admin.alter_consumer_group_offsets([request])[group].result(timeout=30)
-    for partition in changed.topic_partitions:  # the call as a whole succeeds even where the group has members
+    _check(changed.topic_partitions)
+
+
+def _check(partitions: Iterable[TopicPartition]) -> None:
+    """The call as a whole succeeds even where the group has members, or a partition's coordinator is loading.
+
+    Raises:
+        KafkaException: What was answered for the first partition with an error.
+    """
+    for partition in partitions:
         if partition.error is not None:
             raise KafkaException(partition.error)
 
