@@ -56,7 +56,7 @@ class _Known(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Asked:
-    """The search that is to be explained. ``hits`` is its whole ranking, ``taken`` what each search was asked for."""
+    """What the stores are asked, in their own ids."""
 
     query: str
     dense: Vector | None
@@ -64,12 +64,18 @@ class Asked:
     document_ids: Sequence[str] | None
     filter_: Filter | None
     tenant: str | None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What came of it: all hits, how many candidates each store was asked for, and which hits are the answer."""
+
     hits: Sequence[Hit]
     taken: int
     page: range
 
 
-def absence(ports: Ports, asked: Asked, document_id: str, *, lag: float | None) -> Absence:
+def absence(ports: Ports, asked: Asked, ranking: Ranking, document_id: str, *, lag: float | None) -> Absence:
     """The reason. ``lag`` is how many seconds the vector store is behind.
 
     Raises:
@@ -85,11 +91,11 @@ def absence(ports: Ports, asked: Asked, document_id: str, *, lag: float | None) 
         detail = f"{excluded} of the request does not let it through"
         return Absence(document_id=document_id, reason="excluded", detail=detail, excluded_by=excluded, **known)
     standings = {
-        name: _standing(ports, asked, document_id, name)
+        name: _standing(ports, asked, document_id, name, taken=ranking.taken)
         for name, vector in ((DENSE, asked.dense), (SPARSE, asked.sparse))
         if vector is not None
     }
-    reason, detail = _by_rank(asked, document_id, standings)
+    reason, detail = _by_rank(ranking, document_id, standings)
     return Absence(
         document_id=document_id,
         reason=reason,
@@ -133,29 +139,29 @@ def _excluded(ports: Ports, asked: Asked, document_id: str) -> str | None:
     return None if clause is None else f"filter.{clause}"
 
 
-def _standing(ports: Ports, asked: Asked, document_id: str, name: str) -> Standing:
+def _standing(ports: Ports, asked: Asked, document_id: str, name: str, *, taken: int) -> Standing:
     vectors = (asked.dense, None) if name == DENSE else (None, asked.sparse)
     best = next(iter(ports.retriever.search(*vectors, limit=1, document_ids=[document_id])), None)
     if best is None:
         return Standing()
-    deep = max(_DEEPEST, asked.taken + 1)
-    ranking = ports.retriever.search(
+    deep = max(_DEEPEST, taken + 1)
+    candidates = ports.retriever.search(
         *vectors, limit=deep, document_ids=asked.document_ids, filter_=asked.filter_, tenant=asked.tenant
     )
     return Standing(
         chunk_index=best.chunk_index,
-        rank=next((hit.ranks[name] for hit in ranking if hit.document_id == document_id), None),
+        rank=next((hit.ranks[name] for hit in candidates if hit.document_id == document_id), None),
         score=best.scores[name],
-        cut_off=ranking[asked.taken - 1].scores[name] if len(ranking) > asked.taken else None,
+        cut_off=candidates[taken - 1].scores[name] if len(candidates) > taken else None,
     )
 
 
-def _by_rank(asked: Asked, document_id: str, standings: dict[str, Standing]) -> tuple[Reason, str]:
-    place = next((place for place, hit in enumerate(asked.hits) if hit.document_id == document_id), None)
-    if place is not None and place in asked.page:
+def _by_rank(ranking: Ranking, document_id: str, standings: dict[str, Standing]) -> tuple[Reason, str]:
+    place = next((place for place, hit in enumerate(ranking.hits) if hit.document_id == document_id), None)
+    if place is not None and place in ranking.page:
         return "found", f"it is hit {place + 1}"
     if place is not None:
-        page = f"{asked.page.start + 1} to {asked.page.stop}" if asked.page else "none"
+        page = f"{ranking.page.start + 1} to {ranking.page.stop}" if ranking.page else "none"
         return "ranked-lower", f"its best chunk is hit {place + 1} of the ranking; this answer has {page}"
     if all(standing.score is None for standing in standings.values()):
         return "no-match", "no chunk of it has a word of the query"
@@ -164,7 +170,7 @@ def _by_rank(asked: Asked, document_id: str, standings: dict[str, Standing]) -> 
         for name, standing in standings.items()
         if standing.score is not None
     )
-    return "ranked-lower", f"others are better: its best chunk's ranks are {places}; {asked.taken} of each are taken"
+    return "ranked-lower", f"others are better: its best chunk's ranks are {places}; {ranking.taken} of each are taken"
 
 
 def _missing_terms(ports: Ports, query: str, document_id: str) -> list[str]:

@@ -11,7 +11,7 @@ from anyio import to_thread
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, WithJsonSchema, model_validator
 
 from api import pools
-from api.absence import Absence, Asked, absence
+from api.absence import Absence, Asked, Ranking, absence
 from api.access.principals import Principal
 from api.admission import Slots
 from api.arranging import as_fused, diversified, grouped, marked, reranked
@@ -240,49 +240,52 @@ class Search:
 
     def _find(self, request: SearchRequest, tenant: str | None, lag: float | None) -> _Found:
         phases = _Phases()
-        dense = None if request.mode == "keyword" else self._ports.embed_query(request.query)
-        sparse = None if request.mode == "vector" else self._ports.encode_query(request.query)
+        asked = self._asked(request, tenant)
         phases.done("embed")
         reranker = self._ports.reranker if request.rerank else None
         limit = max(request.depth, self._rerank_candidates) if reranker else request.depth
-        hits = self._ports.retriever.search(
-            dense, sparse, limit=limit, document_ids=request.document_ids, filter_=request.filter, tenant=tenant
-        )
-        hits = as_fused(hits) if request.explain else hits
+        hits = self._retrieved(asked, limit, explain=request.explain)
         phases.done("retrieve", hits, scores=("dense", "bm25", "fused"))
         along = self._along_graph(request, tenant, hits) if request.mode in _WITH_GRAPH else hits
         hits = hits if along is None else along[:limit]
         phases.done("graph", hits, scores=(GRAPH,))
         scores = _rerank_scores(reranker, request.query, hits[: self._rerank_candidates]) if reranker else None
-        if scores is not None:
-            hits = reranked(hits, scores)
+        hits = hits if scores is None else reranked(hits, scores)
         phases.done("rerank", hits, scores=("rerank",))
         hits = self._arranged(hits[: request.depth], request)
         phases.done("arrange", hits, scores=("mmr",))
-        page = hits[request.offset : request.offset + request.limit]
-        document = None
-        if request.explain_document is not None:
-            asked = Asked(
-                query=request.query,
-                dense=dense,
-                sparse=sparse,
-                document_ids=request.document_ids,
-                filter_=request.filter,
-                tenant=tenant,
-                hits=hits,
-                taken=max(limit, CANDIDATES),
-                page=range(request.offset, request.offset + len(page)),
-            )
-            document = absence(self._ports, asked, request.explain_document, lag=lag)
+        page = range(request.offset, min(request.offset + request.limit, len(hits)))
+        explained, ranking = request.explain_document, Ranking(hits, max(limit, CANDIDATES), page)
         return _Found(
-            hits=page,
-            more=request.offset + len(page) < len(hits),
+            hits=hits[page.start : page.stop],
+            more=page.stop < len(hits),
             reranked=scores is not None,
             degraded=["graph"] if along is None else [],
             timings=phases.timings(),
             stages=phases.reports,
-            document=document,
+            document=absence(self._ports, asked, ranking, explained, lag=lag) if explained is not None else None,
         )
+
+    def _asked(self, request: SearchRequest, tenant: str | None) -> Asked:
+        return Asked(
+            query=request.query,
+            dense=None if request.mode == "keyword" else self._ports.embed_query(request.query),
+            sparse=None if request.mode == "vector" else self._ports.encode_query(request.query),
+            document_ids=request.document_ids,
+            filter_=request.filter,
+            tenant=tenant,
+        )
+
+    def _retrieved(self, asked: Asked, limit: int, *, explain: bool) -> list[Hit]:
+        hits = self._ports.retriever.search(
+            asked.dense,
+            asked.sparse,
+            limit=limit,
+            document_ids=asked.document_ids,
+            filter_=asked.filter_,
+            tenant=asked.tenant,
+        )
+        return as_fused(hits) if explain else hits
 
     def _along_graph(self, request: SearchRequest, tenant: str | None, hits: list[Hit]) -> list[Hit] | None:
         """The hits with what the graph leads to, or that alone; None where the graph does not answer in time."""
