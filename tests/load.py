@@ -16,13 +16,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+import numpy as np
+
 from api.client import Aegis
 from deploy.commands.demo import CORPUS
 from deploy.local.system import System, started
 from schemas.records import DocumentRecord
 from schemas.settings import Settings
 from streams.publisher import Publisher
+from tests.waiting import until
 
+QUESTIONS = [one["question"] for one in json.loads((CORPUS.parent / "corpus_questions.json").read_text())]
 _BACKLOG = 200  # documents that wait while the system ingests
 
 
@@ -56,7 +61,9 @@ def measured(system: System, settings: Settings, *, users: Sequence[int], second
         publisher.flush()
         for one in published:
             aegis.wait_until_searchable(one.document_id, one.version, within=600)
-        rows = [{"phase": "idle", **_run(url, count, seconds)} for count in users]
+        until(lambda: not any(group["records"] for group in aegis.lag()), within=600, pause=0.5)
+        rows: list[dict[str, Any]] = [{"phase": "one after another", **_overhead(url)}]
+        rows += [{"phase": "idle", **_run(url, count, seconds)} for count in users]
         with _ingesting(publisher, aegis, texts):
             rows += [{"phase": "ingesting", **_run(url, count, seconds)} for count in users]
     return rows
@@ -89,6 +96,26 @@ def _ingesting(publisher: Publisher, aegis: Aegis, texts: Sequence[str]) -> Iter
 
 def _waiting(aegis: Aegis) -> int:
     return next(group["records"] or 0 for group in aegis.lag() if group["stage"] == "chunk")
+
+
+def _overhead(url: str) -> dict[str, Any]:
+    """What HTTP, validation, threads and JSON add to embedding, stores, graph and arranging, of single searches."""
+    inside, outside = [], []
+    with httpx.Client(base_url=url, timeout=60) as http:
+        for number in range(200):
+            body = {"query": f"{QUESTIONS[number % len(QUESTIONS)]} {number}", "limit": 10}
+            begun = time.perf_counter()
+            answer = http.post("/api/v1/search", json=body).raise_for_status().json()
+            outside.append((time.perf_counter() - begun) * 1000)
+            inside.append(sum(answer["timings"].values()))
+    added = [whole - part for whole, part in zip(outside, inside, strict=True)]
+    return {
+        "searches": len(outside),
+        "errors": 0,
+        **{f"p{percent}_ms": round(float(np.percentile(outside, percent)), 1) for percent in (50, 95, 99)},
+        **{f"processors_p{percent}_ms": round(float(np.percentile(inside, percent)), 1) for percent in (50, 95)},
+        **{f"added_p{percent}_ms": round(float(np.percentile(added, percent)), 1) for percent in (50, 95)},
+    }
 
 
 def _run(url: str, users: int, seconds: int) -> dict[str, Any]:
