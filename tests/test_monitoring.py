@@ -74,6 +74,12 @@ def test_every_query_of_a_dashboard_is_valid(name: str, tmp_path: Path) -> None:
     assert all(box["x"] + box["w"] <= 24 for box in boxes)
 
 
+def test_every_alert_says_what_it_means() -> None:
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    wanted = {"summary", "description", "runbook"}
+    assert [rule["alert"] for rule in rules if rule["annotations"].keys() != wanted] == []
+
+
 def test_every_runbook_exists() -> None:
     headings = re.findall(r"^#+ (.+)$", (DEPLOY.parent / "docs" / "operations.md").read_text(), re.MULTILINE)
     anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
