@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -16,13 +16,14 @@ VERDICTS = ("OK", "WARN", "STALL", "REWIND", "STOP", "UNKNOWN")
 _GROUP = ["consumergroup", "topic"]
 
 
-class _Lag(Collector):
+class Lag(Collector):
     """What is not known has no sample: a lag of 0 would be a lie."""
 
     def __init__(self, groups: Sequence[GroupLag]) -> None:
         self._groups = groups
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """As a collector of Prometheus' client."""
         partitions = GaugeMetricFamily(
             "kafka_consumergroup_lag",
             "Records of a partition that the group has not read.",
@@ -71,7 +72,7 @@ class Progress(Collector):
         waiting = min((one.changed_at for one in status.unfinished()), default=None)
         return cls(status.counts(), waiting, dead_letters.backlog())
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[GaugeMetricFamily]:
         """As a collector of Prometheus' client."""
         now = time.time()
         documents = GaugeMetricFamily("aegis_documents", "Documents by state, as far as remembered.", labels=["state"])
@@ -95,7 +96,7 @@ class Progress(Collector):
 
 def lag_metrics(groups: Sequence[GroupLag]) -> bytes:
     """Lag in Prometheus' text format."""
-    return _text(_Lag(groups))
+    return _text(Lag(groups))
 
 
 def progress_metrics(progress: Progress) -> bytes:

@@ -1,13 +1,15 @@
-"""What is generated: JSON Schemas, the AsyncAPI document, the settings, dashboards. `make docs` writes it."""
+"""What is generated: JSON Schemas, the AsyncAPI document, the reference pages, dashboards. `make docs` writes it."""
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from deploy import dashboards
+from deploy.reference import alerts, metrics, openapi, topics
 from schemas import headers
 from schemas.records import (
     STAGES,
@@ -87,11 +89,24 @@ def configuration() -> str:
     return "\n".join(lines)
 
 
+def reference() -> dict[str, str]:
+    """Every reference page by its path: what the code itself says of topics, routes, metrics and alerts."""
+    routes = {f"api/{name}": page for name, page in openapi.pages(openapi.document()).items()}
+    return {
+        "topics.md": topics.page(RECORDS, json_schemas()),
+        "metrics.md": metrics.page(alerts.rules()),
+        "alerts.md": alerts.page(),
+        **routes,
+    }
+
+
+@cache
 def files() -> dict[Path, str]:
     """Every generated file with its content."""
     made = {DOCS / "schemas" / f"{name}.json": _json(schema) for name, schema in json_schemas().items()}
     made[DOCS / "asyncapi.json"] = _json(asyncapi())
     made[DOCS / "configuration.md"] = configuration()
+    made |= {DOCS / "reference" / name: page for name, page in reference().items()}
     made |= {dashboards.FOLDER / f"{name}.json": _json(dashboards.dashboard(name)) for name in dashboards.DASHBOARDS}
     return made
 

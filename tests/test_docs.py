@@ -148,6 +148,8 @@ def test_every_metric_is_documented() -> None:
             names.append(described.name + "_total" * (described.type == "counter"))
     assert "aegis_records_total" in names
     assert [name for name in names if f"`{name}`" not in REFERENCE] == []
+    page = (ROOT / "docs/reference/metrics.md").read_text()
+    assert [name for name in names if f"### `{name}`" not in page] == []
 
 
 def test_every_route_is_documented() -> None:
@@ -240,6 +242,19 @@ def _edges(diagram: str) -> Iterator[tuple[str, str]]:
         start, arrow, end = line.partition(" --> ")
         if arrow:
             yield re.findall(r"\w+", start)[0], re.findall(r"\w+", end)[0]
+
+
+def test_the_words_that_troubleshooting_begins_with_are_the_programs_own() -> None:
+    packages = ("schemas", "processors", "streams", "api", "deploy")
+    code = "".join(path.read_text() for package in packages for path in sorted((ROOT / package).rglob("*.py")))
+    code = re.sub(r'"\s*\n\s*f?"', "", code)  # a text over several lines
+    rows = re.findall(r"^\| (.*?) \|", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+    said = [part.strip() for row in rows for words in re.findall(r'"(.+?)"', row) for part in words.split("…")]
+    assert len(said) > 20
+    assert [words for words in said if words not in code] == []
+    problems = [problem for row in rows for problem in re.findall(r"^(\d{3}) `([a-z-]+)`$", row)]
+    assert len(problems) > 8
+    assert [one for one in problems if not re.search(rf'Problem\(\s*{one[0]},\s*"{one[1]}"', code)] == []
 
 
 def test_documents_in_the_documentation_decode() -> None:
