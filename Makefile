@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 AEGIS_DATA ?= ../shared/data
 export AEGIS_DATA
 
-.PHONY: install full format check test integration fault fuzz load soak-history up demo docs bench-pipeline bench-processors bench-extraction eval-extraction eval soak-processors soak-orders eval-entities train-ner train-relations lock clean
+.PHONY: install full format check test integration fault fuzz load soak-history up demo docs site bench-pipeline bench-processors bench-extraction eval-extraction eval soak-processors soak-orders eval-entities train-ner train-relations lock clean
 
 # What a user runs needs the runtime lock only; developers get the tools on top.
 $(VENV)/.runtime: requirements.lock pyproject.toml requirements-uv.lock
@@ -102,6 +102,10 @@ train-relations: install
 
 docs: install
 	$(BIN)/python -m deploy.docs
+
+# build/site/index.html; a warning is an error.
+site: install
+	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs build/site
 
 COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet
 # Locks hold names, versions and hashes, and no address of any registry.

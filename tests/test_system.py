@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,9 @@ from tests.client_examples import examples, printed
 from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.integration
+
+QUICK_START = Path(__file__).parents[1] / "docs/quick-start.md"
+_SHELL_BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass
@@ -216,6 +220,32 @@ def test_the_journeys_of_the_clients_page(running: Running) -> None:
     assert len(json.loads(printed(*replayed))["dead_letters"]) == 1
     running.wait("reports/late")
     assert running.texts("reports/late") == ["The harbour was dredged twice."]
+
+
+def test_the_quick_start_happens_as_it_is_told(running: Running, tmp_path: Path) -> None:
+    _, _, publish, ask, update, fail, replay, mend, delete = _SHELL_BLOCK.findall(QUICK_START.read_text())
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"AEGIS_DATA_DIR": str(running.settings.data_dir), "PATH": path}
+
+    def told(block: str) -> str:
+        words = ["bash", "-e", "-c", block]
+        return subprocess.run(
+            words, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment, timeout=200
+        ).stdout
+
+    assert "1 indexed" in told(publish)
+    assert told(ask).count("30 days of leave") >= 2
+    assert "32 days of leave" in told(update)
+    failed = told(fail)
+    assert "1 dead-lettered" in failed
+    assert "the file is empty" in failed
+    replayed = told(replay)
+    assert "1 dead letters would be replayed." in replayed
+    assert "1 dead letters replayed." in replayed
+    assert "2 indexed" in told(mend)
+    assert "Deleting 2 documents" in told(delete)
+    running.wait("leave.md", "deleted")
+    assert running.aegis("dlq", "list", "--document", "rota.md") == []
 
 
 def test_a_replayed_old_dead_letter_does_not_overwrite_what_came_after(running: Running) -> None:
