@@ -236,7 +236,8 @@ def test_the_quick_start_happens_as_it_is_told(running: Running, tmp_path: Path)
     assert "1 indexed" in told(publish)
     assert told(ask).count("30 days of leave") >= 2
     assert "32 days of leave" in told(update)
-    failed = told(fail)
+    failed = told(fail.replace("--wait", "--wait || echo status $?"))
+    assert "status 1" in failed
     assert "1 dead-lettered" in failed
     assert "the file is empty" in failed
     replayed = told(replay)

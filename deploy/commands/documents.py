@@ -35,7 +35,9 @@ from streams.status import StatusView
 def publish(
     paths: Annotated[list[Path], typer.Argument(help="Files, folders (read recursively) or globs.")],
     prefix: Annotated[str, typer.Option(help="Put before every document id.")] = "",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until all are indexed or dead-lettered.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until all are indexed or dead-lettered; status 1 if one is.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Publish files; a document's id is its path below the given folder."""
@@ -54,6 +56,8 @@ def publish(
         print_json({"published": len(published), "states": states, "documents": [vars(one) for one in published]})
     else:
         out.print(f"Published {len(published)} documents." + "".join(f" {n} {state}." for state, n in states.items()))
+    if states.get("dead-lettered"):
+        fail("not every document was indexed; `aegis dlq list` says why")
 
 
 def delete(ids: Annotated[list[str], typer.Argument(help="Document ids.")], as_json: AsJson = False) -> None:
