@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.commands import ask, backup, check, demo, dlq, documents, entities, keys, lag, mcp, run, topics
+from deploy.commands import ask, backup, check, delivery, demo, dlq, documents, entities, keys, lag, mcp, run, topics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,7 @@ for command in (
     lag.lag,
     check.check,
     check.digest,
+    delivery.smoke,
     backup.backup,
     backup.restore,
     backup.rebuild,
@@ -32,6 +33,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(delivery.app, name="rollout")
 app.add_typer(entities.app, name="entities")
 app.add_typer(topics.app, name="topics")
 app.add_typer(keys.app, name="keys")

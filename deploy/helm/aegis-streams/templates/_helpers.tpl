@@ -47,19 +47,19 @@ volumes:
 {{- end }}
 
 {{- define "aegis.container" -}}
-image: {{ printf "%s:%s" .Values.image.repository .Values.image.tag | quote }}
-imagePullPolicy: {{ .Values.image.pullPolicy }}
+image: {{ printf "%s:%s" .root.Values.image.repository (.tag | default .root.Values.image.tag) | quote }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
   capabilities: {drop: [ALL]}
 envFrom:
-  - configMapRef: {name: {{ .Release.Name }}-settings}
-  - secretRef: {name: {{ include "aegis.secret" . }}, optional: true}
+  - configMapRef: {name: {{ .root.Release.Name }}-settings}
+  - secretRef: {name: {{ include "aegis.secret" .root }}, optional: true}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
   - {name: data, mountPath: /data}
-  {{- if .Values.blobs.enabled }}
+  {{- if .root.Values.blobs.enabled }}
   - {name: blobs, mountPath: /blobs}
   {{- end }}
 {{- end }}
