@@ -279,6 +279,11 @@ def test_the_command_line_speaks_json(running: Running, tmp_path: Path) -> None:
     assert set(lag) == {"aegis-chunk", "aegis-embed", "aegis-extract", "aegis-index-vectors", "aegis-index-graph"}
 
 
+def test_the_smoke_test_passes(running: Running) -> None:
+    seen = running.aegis("smoke", "--url", running.system.running.api_url)
+    assert (seen["failed"], len(seen["seconds"])) == (None, 8)
+
+
 def test_a_search_follows_a_name_from_one_document_to_another(running: Running) -> None:
     texts = {
         "play": "The Glass Orchard is a stage play written by Ottilie Brandmayer.",
