@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 AEGIS_DATA ?= ../shared/data
 export AEGIS_DATA
 
-.PHONY: install full format check test integration fault fuzz load soak-history up demo docs site bench-pipeline bench-processors bench-extraction eval-extraction eval soak-processors soak-orders eval-entities train-ner train-relations lock clean
+.PHONY: install full format check test integration fault fuzz load soak-history up demo docs site bench-pipeline bench-processors bench-extraction eval-extraction eval soak-processors soak-orders eval-entities train-ner train-relations lock security bandit secrets audit image scan runtime smoke clean
 
 # What a user runs needs the runtime lock only; developers get the tools on top.
 $(VENV)/.runtime: requirements.lock pyproject.toml requirements-uv.lock
@@ -38,11 +38,14 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+BANDIT := $(BIN)/bandit --quiet --recursive schemas processors streams api deploy training
+
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BANDIT)
 
 test: check
 	$(BIN)/pytest
@@ -99,6 +102,37 @@ train-ner: install
 train-relations: install
 	$(BIN)/python -m training.relations --data $(AEGIS_DATA) --output build/relations
 	$(BIN)/python -m training.relation_release --data $(AEGIS_DATA) --weights build/relations --output processors/relations/model --card training/RELATIONS_CARD.md
+
+# docs/delivery.md says what each of these needs, and what it does where that is missing.
+security: bandit secrets audit
+
+bandit: install
+	$(BANDIT)
+
+GITLEAKS ?= go run github.com/zricethezav/gitleaks/v8@v8.28.0
+secrets:
+	$(GITLEAKS) git --no-banner --redact .
+
+# AUDIT: options of pip-audit, such as another service.
+audit: install
+	$(BIN)/python -m deploy.audit requirements.lock requirements-full.lock requirements-dev.lock $(AUDIT)
+
+IMAGE ?= aegis-streams:light
+PYTHON_IMAGE ?= python:3.12-slim-bookworm
+image:
+	docker build --target light --build-arg PYTHON=$(PYTHON_IMAGE) --tag $(IMAGE) --file deploy/docker/Dockerfile .
+
+# Any program that fails on what it finds in the image whose name comes last.
+SCANNER ?= trivy image --exit-code 1 --severity HIGH,CRITICAL --ignore-unfixed
+scan:
+	@command -v $(firstword $(SCANNER)) > /dev/null || \
+	  { echo "NOT SCANNED: $(firstword $(SCANNER)) is not on the PATH; SCANNER names another program"; exit 3; }
+	$(SCANNER) $(IMAGE)
+
+runtime: $(VENV)/.runtime
+
+smoke: runtime
+	$(BIN)/aegis smoke $(if $(URL),--url $(URL))
 
 docs: install
 	$(BIN)/python -m deploy.docs

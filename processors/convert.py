@@ -1,6 +1,6 @@
 """Files become text, in a process of its own that is killed when a file takes too long or too much memory."""
 
-import subprocess
+import subprocess  # nosec B404  # this program's own module
 import sys
 import threading
 import time
@@ -135,7 +135,7 @@ class _Child:
 
     def __init__(self) -> None:
         # A session of its own: Ctrl-C and a signal to the process group are for the parent, which ends it.
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # nosec B603  # constants only; documents come by its standard input
             [sys.executable, "-m", "processors.convert_child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

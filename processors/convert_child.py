@@ -14,7 +14,7 @@ import threading
 import zipfile
 from collections.abc import Callable
 from typing import Any, BinaryIO
-from xml.etree.ElementTree import ParseError
+from xml.etree.ElementTree import ParseError  # nosec B405  # the exception; processors/markup.py parses
 
 from processors import markup
 from processors.errors import PermanentError

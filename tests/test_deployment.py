@@ -21,6 +21,7 @@ CHART = DEPLOY / "helm" / "aegis-streams"
 HELM = "helm.sh/helm/v3/cmd/helm@v3.19.2"
 KUBERNETES = "1.31"  # a helm that go built believes in 1.20
 VALUES = [[], ["values-staging.yaml"], ["values-production.yaml"], ["values-production.yaml", "values-gpu.yaml"]]
+_COMPONENT = "app.kubernetes.io/component"
 _OURS = re.compile(r"\bAEGIS_[A-Z0-9_]+")
 
 pytestmark = pytest.mark.timeout(1800)  # the first test here may build helm
@@ -56,7 +57,8 @@ def _pods(documents: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def test_the_chart_is_clean_and_fits_kubernetes(values: list[str]) -> None:
     done = _helm("lint", "--strict", values=values)
     assert done.returncode == 0, done.stdout
-    documents = _rendered(values, "--set", "api.ingress.enabled=true", "--set", "secrets.AEGIS_GRAPH__PASSWORD=x")
+    more = ["api.ingress.enabled=true", "secrets.AEGIS_GRAPH__PASSWORD=x", "api.candidate.tag=v2"]
+    documents = _rendered(values, *(part for one in more for part in ("--set", one)))
     ours = [one for one in documents if one["apiVersion"].split("/")[0] not in ("keda.sh", "monitoring.coreos.com")]
     assert len(ours) > 20
     for document in ours:
@@ -104,6 +106,9 @@ def test_scaling_follows_the_lag_of_the_groups_there_are() -> None:
         ("settings.KAFKA=x", "KAFKA"),
         ("workers.embed.stages=embedd", "stages"),
         ("terminationGracePeriodSeconds=5", "terminationGracePeriodSeconds"),
+        ("api.live=red", "api.live"),
+        ("api.candidate.weight=101", "weight"),
+        ("api.gateway.enabled=true", "which Gateway?"),
     ],
 )
 def test_wrong_values_are_refused(wrong: str, said: str) -> None:
@@ -123,6 +128,15 @@ def test_alerts_and_dashboards_come_with_the_chart() -> None:
         for one in _kind(documents, "ServiceMonitor").values()
         for labels in [one["spec"]["selector"]["matchLabels"]]
     } == {"api", "worker"}
+
+
+def test_prometheus_sees_each_pod_once_with_its_track_and_with_a_key() -> None:
+    documents = _rendered(["values-production.yaml"], "--set", "monitoring.keySecret.name=scraper,api.candidate.tag=v2")
+    seen = [one for one in _kind(documents, "Service").values() if one["metadata"]["labels"].get(_COMPONENT) == "api"]
+    assert sorted(one["spec"]["selector"]["track"] for one in seen) == ["blue", "green"]
+    monitor = _kind(documents, "ServiceMonitor")["aegis-api"]["spec"]
+    assert monitor["podTargetLabels"] == ["track"]
+    assert monitor["endpoints"][0]["authorization"] == {"credentials": {"name": "scraper", "key": "token"}}
 
 
 def test_compose_runs_every_stage_with_settings_that_exist() -> None:

@@ -269,6 +269,12 @@ def test_workers_follow_from_the_end_of_the_stream_and_go_back_from_its_beginnin
     assert workers.done == [*forth, "chunk v1", "embed v0", "index v1"]
 
 
+def test_a_version_of_before_is_taken_by_who_writes_first() -> None:
+    workers = Scripted()
+    roll_workers(workers, "v0", smoke=lambda: None, say=silent, back=True)
+    assert workers.done == ["prepare v0", "chunk v0", "embed v0", "index v0"]
+
+
 @pytest.mark.parametrize("steps", [(), (0, 100), (50, 10, 100), (10, 50)])
 def test_steps_lead_to_all_requests(steps: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="grow to 100"):

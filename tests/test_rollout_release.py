@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.delivery.kubernetes import CHART, ApiTracks, ClusterError, Release, StageWorkers
+from deploy.delivery.kubernetes import CHART, ApiTracks, LiveAlreadyError, Release, StageWorkers
 from deploy.delivery.prometheus import Prometheus
 from deploy.delivery.rollout import Plan, RolledBackError, Smoke, roll_out, roll_workers
 from deploy.delivery.smoke import smoke
@@ -144,7 +144,7 @@ def test_whatever_goes_wrong_brings_everything_back(cluster: Cluster, monkeypatc
 def test_shares_need_a_gateway_and_a_version_that_is_not_live(without_gateway: Cluster) -> None:
     with pytest.raises(RolledBackError, match=r"needs api\.gateway\.enabled"):
         without_gateway.bring("v2", 10, 100)
-    with pytest.raises(ClusterError, match="is live already"):
+    with pytest.raises(LiveAlreadyError, match="is live already"):
         without_gateway.bring("light", 100)
 
 
@@ -201,6 +201,9 @@ def service(state: State) -> str:
 
 
 def shares(state: State) -> dict[str, int]:
-    (rule,) = state["HTTPRoute", "aegis-api"]["spec"]["rules"]
+    route = state["HTTPRoute", "aegis-api"]
+    assert route["apiVersion"] == "gateway.networking.k8s.io/v1"
+    assert (route["spec"]["parentRefs"], route["spec"]["hostnames"]) == ([{"name": "web"}], ["aegis.example"])
+    (rule,) = route["spec"]["rules"]
     assert all(("Service", one["name"]) in state for one in rule["backendRefs"])
     return {one["name"].removeprefix("aegis-api-"): one["weight"] for one in rule["backendRefs"]}

@@ -105,7 +105,7 @@ def _prepared(text: Annotated, pairs: Pairs, states: NDArray[np.float16]) -> Pre
 def train(recipe: Recipe, data: Path, output: Path) -> Classifier:
     """Train, and leave what is there after every epoch in the folder ``output``."""
     torch.manual_seed(recipe.seed)
-    chance = random.Random(recipe.seed)  # noqa: S311  # nothing here is a secret
+    chance = random.Random(recipe.seed)  # noqa: S311  # nosec B311  # nothing here is a secret
     classifier = Classifier(len(TYPES))
     load(classifier, bert.read_safetensors(BASE / "model.safetensors"), "layers.")
     epochs = list(_epochs(recipe, data, chance))

@@ -27,7 +27,8 @@ class Login(BaseModel):
     """Who wants in."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"user": "ada", "password": "correct horse battery"}}
+        extra="forbid",
+        json_schema_extra={"example": {"user": "ada", "password": "correct horse battery"}},  # nosec B105  # an example
     )
 
     user: UserName

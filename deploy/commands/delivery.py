@@ -8,7 +8,7 @@ import typer
 
 from deploy.commands.output import AsJson, connected, err, fail, load_settings, out, print_json, reported, table
 from deploy.delivery import rollout
-from deploy.delivery.kubernetes import ApiTracks, Release, StageWorkers
+from deploy.delivery.kubernetes import ApiTracks, LiveAlreadyError, Release, StageWorkers
 from deploy.delivery.prometheus import Prometheus
 from deploy.delivery.smoke import Smoke
 from deploy.delivery.smoke import smoke as smoke_test
@@ -66,7 +66,11 @@ def api(
             max_errors=max_errors,
             max_p95=max_p95,
         )
-        tracks = ApiTracks.of(Release(release, namespace, url), version)
+        try:
+            tracks = ApiTracks.of(Release(release, namespace, url), version)
+        except LiveAlreadyError as error:
+            _say(str(error))
+            return
         observe = Prometheus(prometheus, selector=selector).observed if prometheus else None
         rollout.roll_out(
             tracks, plan, smoke=lambda address: _smoke(address, within).require(), observe=observe, say=_say
@@ -76,13 +80,18 @@ def api(
 
 @app.command()
 def workers(
-    version: Version, url: Url, release: Name = "aegis", namespace: Namespace = "default", within: Within = 60.0
+    version: Version,
+    url: Url,
+    release: Name = "aegis",
+    namespace: Namespace = "default",
+    back: Annotated[bool, typer.Option("--back", help="It is a version of before: first stage first.")] = False,
+    within: Within = 60.0,
 ) -> None:
     """Bring the workers to a version, last stage first, with a smoke test after each; back if anything fails."""
     _interruptible()
     with reported():
         stages = StageWorkers(Release(release, namespace, url))
-        rollout.roll_workers(stages, version, smoke=lambda: _smoke(url, within).require(), say=_say)
+        rollout.roll_workers(stages, version, smoke=lambda: _smoke(url, within).require(), say=_say, back=back)
 
 
 @app.command()

@@ -20,6 +20,10 @@ class ClusterError(RuntimeError):
     """helm or kubectl failed, or the release does not allow what was asked; the message says which and why."""
 
 
+class LiveAlreadyError(ClusterError):
+    """The version has all requests."""
+
+
 @dataclass(frozen=True)
 class Release:
     """An installed release; ``timeout`` in Kubernetes' notation, for each change to take hold."""
@@ -69,12 +73,12 @@ class ApiTracks:
         """As the release is now.
 
         Raises:
-            ClusterError: The version is live already.
+            LiveAlreadyError: There is nothing to bring.
         """
         values = release.values()
         old = values["api"]["tag"] or values["image"]["tag"]
         if version == old:
-            raise ClusterError(f"{version} is live already; `aegis rollout finish` stops what runs beside it")
+            raise LiveAlreadyError(f"{version} is live already; `aegis rollout finish` stops what runs beside it")
         return cls(release, version, old, values["api"]["live"], values["api"])
 
     @property
@@ -96,7 +100,7 @@ class ApiTracks:
         """Through a port that kubectl forwards from here."""
         service = f"service/{self.release.name}-api-{_OTHER[self.live]}"
         command = ["kubectl", "--namespace", self.release.namespace, "port-forward", service]
-        forward = subprocess.Popen(  # nosec B603
+        forward = subprocess.Popen(  # nosec B603  # a list, no shell
             [*command, f":{self.values['service']['port']}"], stdout=subprocess.PIPE, text=True
         )
         try:
@@ -157,7 +161,7 @@ class StageWorkers:
 
 def _run(command: Sequence[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # nosec B603
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # nosec B603  # a list, no shell
     except FileNotFoundError as error:
         raise ClusterError(f"{command[0]} is not on the PATH") from error
     if done.returncode != 0:

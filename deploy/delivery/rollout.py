@@ -112,18 +112,23 @@ def roll_out(
         raise RolledBackError(f"{version} was taken back: {error}") from error
 
 
-def roll_workers(workers: Workers, version: str, *, smoke: Callable[[], None], say: Callable[[str], None]) -> None:
-    """Replace the workers, last stage first; what fails brings the stages done so far back, first stage first.
+def roll_workers(
+    workers: Workers, version: str, *, smoke: Callable[[], None], say: Callable[[str], None], back: bool = False
+) -> None:
+    """Replace the workers, last stage first, or first stage first where the version is one of before (``back``).
+
+    What fails brings the stages done so far back, in the opposite order.
 
     Raises:
         RolledBackError: With what was wrong.
     """
     before = workers.versions()
+    order = list(before)[:: -1 if back else 1]
     begun: list[str] = []
     try:
         workers.prepare(version)
-        for name, old in before.items():
-            say(f"{name}: {old} to {version}")
+        for name in order:
+            say(f"{name}: {before[name]} to {version}")
             begun.append(name)
             workers.roll(name, version)
             smoke()

@@ -1,7 +1,7 @@
 """Child processes: started, restarted with backoff when they end, stopped cleanly. They do not outlive their parent."""
 
 import os
-import subprocess
+import subprocess  # nosec B404  # our own processes
 import sys
 import threading
 import time
@@ -134,7 +134,7 @@ def spawn(
 
     def start() -> subprocess.Popen[bytes]:
         with log_file.open("ab") as output:
-            return subprocess.Popen(
+            return subprocess.Popen(  # nosec B603  # a list, no shell; the commands are ours
                 [*tied, *command],
                 stdout=output,
                 stderr=output,
