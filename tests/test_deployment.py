@@ -106,7 +106,7 @@ def test_scaling_follows_the_lag_of_the_groups_there_are() -> None:
         ("settings.KAFKA=x", "KAFKA"),
         ("workers.embed.stages=embedd", "stages"),
         ("terminationGracePeriodSeconds=5", "terminationGracePeriodSeconds"),
-        ("api.live=red", "api.live"),
+        ("api.live=red", "/api/live"),
         ("api.candidate.weight=101", "weight"),
         ("api.gateway.enabled=true", "which Gateway?"),
     ],
