@@ -33,6 +33,10 @@ def _helm(words: list[str]) -> None:
     sets = changes[-1].read_text().splitlines()
     if words[0] == "get":
         json.dump(_values(sets), sys.stdout)
+    elif os.environ.get("SLOW", NEVER) in " ".join(words):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("Release aegis has been cancelled."))
+        (FOLDER / "waiting").touch()
+        signal.pause()
     elif os.environ.get("REFUSED", NEVER) in " ".join(words):
         sys.exit("timed out waiting for the condition")
     else:

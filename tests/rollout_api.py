@@ -1,7 +1,6 @@
 """A version of the API in a process of its own, well or not: prints its port, ends in order when its input does."""
 
 import sys
-import time
 from typing import Any
 
 from processors.errors import UnavailableError
@@ -18,13 +17,7 @@ class _Failing(MemoryRetriever):
         return super().search(*queries, **options)
 
 
-class _Slow(MemoryRetriever):
-    def search(self, *queries: Any, **options: Any) -> Any:
-        time.sleep(1)
-        return super().search(*queries, **options)
-
-
-_RETRIEVERS = {"well": MemoryRetriever, "failing": _Failing, "slow": _Slow}
+_RETRIEVERS = {"well": MemoryRetriever, "failing": _Failing}
 
 
 def main() -> None:

@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ GATEWAY = "--set-string=api.gateway.name=web\n--set=api.gateway.enabled=true"
 
 def proved(url: str) -> None:
     smoke(url, within=10).require()
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def silent(line: str) -> None:
@@ -114,8 +122,23 @@ def test_a_canary_changes_shares_and_then_the_tracks_change_places(cluster: Clus
     calls = [call for call in cluster.calls if call[0] == "kubectl"]
     assert ["kubectl", "--namespace", "default", "scale", "deployment/aegis-api-green", "--replicas=7"] in calls
     assert calls[-1][3:] == ["port-forward", "service/aegis-api-green", ":80"]
-    for call in cluster.calls:
-        assert call[3] != "upgrade" or {"--wait", "--reset-then-reuse-values"} < set(call)
+    upgrades = [call for call in cluster.calls if call[3] == "upgrade"]
+    assert all("--reset-then-reuse-values" in call for call in upgrades)
+    assert ["--wait" in call for call in upgrades] == [True, False, False, False]
+
+
+def test_a_cancelled_rollout_lets_helm_end_and_takes_its_version_back(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLOW", "candidate.weight=10")
+    command = [sys.executable, "-m", "deploy.cli", "rollout", "api", "v2", "--url", cluster.release.url]
+    rolling = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    until((tmp_path / "waiting").exists)
+    rolling.terminate()
+    assert "being taken back" in rolling.communicate(timeout=60)[1]
+    assert rolling.returncode != 0
+    (last,) = cluster.states(-1)
+    assert (shares(last), service(last), image(last, "blue")) == ({"blue": 100}, "blue", "light")
 
 
 def test_the_version_before_stands_by_takes_over_again_and_is_stopped_at_the_end(without_gateway: Cluster) -> None:

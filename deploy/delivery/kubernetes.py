@@ -12,6 +12,7 @@ from typing import Any
 from schemas.records import STAGES
 
 CHART = Path(__file__).parents[1] / "helm" / "aegis-streams"
+_READY = ("--wait",)
 _OTHER = {"blue": "green", "green": "blue"}
 _FORWARDING = re.compile(r"127\.0\.0\.1:(\d+) ->")
 
@@ -39,11 +40,11 @@ class Release:
         values: dict[str, Any] = json.loads(self.helm("get", "values", self.name, "--all", "--output", "json"))
         return values
 
-    def change(self, *values: str, jobs: bool = False) -> None:
-        """Set values (``path=value``, texts and numbers), keep the others, and wait until everything runs."""
+    def change(self, *values: str, wait: Sequence[str] = ()) -> None:
+        """Set values (``path=value``, texts and weights), keep the others, and ``wait`` for what helm's options say."""
         sets = [part for value in values for part in ("--set" if ".weight=" in value else "--set-string", value)]
-        waits = ["--wait", *(["--wait-for-jobs"] if jobs else []), "--timeout", self.timeout]
-        self.helm("upgrade", self.name, str(self.chart), "--reset-then-reuse-values", *waits, *sets)
+        keep = ["--reset-then-reuse-values", "--timeout", self.timeout]
+        self.helm("upgrade", self.name, str(self.chart), *keep, *wait, *sets)
 
     def helm(self, *arguments: str) -> str:
         """What helm prints."""
@@ -88,7 +89,7 @@ class ApiTracks:
 
     def deploy(self) -> str:
         """In every replica that the live track has."""
-        self.shift(0)
+        self.shift(0, wait=_READY)
         track = _OTHER[self.live]
         if self.values["autoscaling"]["enabled"]:  # as many as carry the requests now: all of them may come at once
             self.release.kubectl("scale", self._deployment(track), f"--replicas={self._replicas()}")
@@ -112,16 +113,15 @@ class ApiTracks:
             forward.terminate()
             forward.wait()
 
-    def shift(self, percent: int) -> None:
+    def shift(self, percent: int, *, wait: Sequence[str] = ()) -> None:
         """At 100 the tracks change places: whoever asks the Service, or the gateway, gets the new version."""
         if 0 < percent < 100 and not self.values["gateway"]["enabled"]:
             raise ClusterError(f"{percent} % needs api.gateway.enabled; without it, --steps 100 switches the Service")
         live, tag, beside = self.live, self.old, self.version
         if percent == 100:
             live, tag, beside, percent = _OTHER[live], beside, tag, 0
-        self.release.change(
-            f"api.live={live}", f"api.tag={tag}", f"api.candidate.tag={beside}", f"api.candidate.weight={percent}"
-        )
+        beside_it = (f"api.candidate.tag={beside}", f"api.candidate.weight={percent}")
+        self.release.change(f"api.live={live}", f"api.tag={tag}", *beside_it, wait=wait)
 
     def retire(self) -> None:
         """As the release's."""
@@ -152,18 +152,26 @@ class StageWorkers:
         values, workers = self.release.values(), self.versions()
         held = [f"workers.{name}.tag={tag}" for name, tag in workers.items()]
         api = f"api.tag={values['api']['tag'] or values['image']['tag']}"
-        self.release.change(f"image.tag={version}", api, *held, jobs=True)
+        self.release.change(f"image.tag={version}", api, *held, wait=(*_READY, "--wait-for-jobs"))
 
     def roll(self, name: str, version: str) -> None:
         """One pod after another, from the last."""
-        self.release.change(f"workers.{name}.tag={version}")
+        self.release.change(f"workers.{name}.tag={version}", wait=_READY)
 
 
 def _run(command: Sequence[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # nosec B603  # a list, no shell
+        process = subprocess.Popen(  # nosec B603  # a list, no shell
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
     except FileNotFoundError as error:
         raise ClusterError(f"{command[0]} is not on the PATH") from error
-    if done.returncode != 0:
-        raise ClusterError(f"{' '.join(command[:5])} …: {done.stderr.strip()[-1000:]}")
-    return done.stdout
+    try:
+        said, wrong = process.communicate()
+    except BaseException:  # not killed, as `subprocess.run` would: helm would leave the release locked
+        process.terminate()
+        process.communicate()
+        raise
+    if process.returncode != 0:
+        raise ClusterError(f"{' '.join(command[:5])} …: {wrong.strip()[-1000:]}")
+    return said

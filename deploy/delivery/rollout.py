@@ -104,7 +104,7 @@ def roll_out(
                 say(f"{version}: {_watched(observe, track, plan)}")
         smoke(tracks.url)
     except BaseException as error:
-        say(f"{version}: taken back, because {str(error) or type(error).__name__}")
+        say(f"{version}: being taken back, because {str(error) or type(error).__name__}")
         tracks.shift(0)
         tracks.retire()
         if not isinstance(error, Exception):
@@ -133,7 +133,7 @@ def roll_workers(
             workers.roll(name, version)
             smoke()
     except BaseException as error:
-        say(f"{version}: taken back, because {str(error) or type(error).__name__}")
+        say(f"{version}: being taken back, because {str(error) or type(error).__name__}")
         for name in reversed(begun):
             workers.roll(name, before[name])
         if not isinstance(error, Exception):
