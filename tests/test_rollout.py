@@ -20,7 +20,7 @@ from tests.programs import program
 from tests.weighted_proxy import WeightedProxy, proxying
 
 NOTHING = Observed(requests=0, errors=0, p95=0)
-PLAN = Plan(hold=1, interval=0.5, min_requests=12, patience=60, max_p95=10)
+PLAN = Plan(hold=1, interval=0.5, settle=0, min_requests=12, patience=60, max_p95=10)
 _CONFIGURATION = """
 global: {scrape_interval: 250ms, scrape_timeout: 250ms}
 scrape_configs:
@@ -246,13 +246,15 @@ def test_a_cancelled_rollout_is_taken_back_too() -> None:
 def test_a_slow_version_is_taken_back() -> None:
     tracks, slow = Scripted(), Observed(requests=500, errors=0.0, p95=1.01)
     with pytest.raises(RolledBackError, match=r"95 % within 1\.010 s; allowed are 1\.00% and 1 s"):
-        roll_out(tracks, Plan(interval=0), smoke=lambda url: None, observe=lambda track, seconds: slow, say=silent)
+        roll_out(
+            tracks, Plan(interval=0, settle=0), smoke=lambda url: None, observe=lambda track, seconds: slow, say=silent
+        )
     assert tracks.done == ["deploy", "shift 10", "shift 0", "retire"]
 
 
 def test_without_requests_there_is_no_verdict() -> None:
     tracks = Scripted()
-    plan = Plan(hold=0.1, interval=0.05, patience=0.2)
+    plan = Plan(hold=0.1, interval=0.05, patience=0.2, settle=0)
     with pytest.raises(RolledBackError, match="fewer than 100 requests"):
         roll_out(tracks, plan, smoke=lambda url: None, observe=lambda track, seconds: NOTHING, say=silent)
     assert tracks.done == ["deploy", "shift 10", "shift 0", "retire"]

@@ -64,7 +64,7 @@ class Cluster:
 
     def bring(self, version: str, *steps: int, observe: Any = None, smoke: Smoke = proved) -> None:
         tracks = ApiTracks.of(self.release, version)
-        roll_out(tracks, Plan(steps=steps, interval=0.1), smoke=smoke, observe=observe, say=silent)
+        roll_out(tracks, Plan(steps=steps, interval=0.1, settle=0), smoke=smoke, observe=observe, say=silent)
 
     def roll(self, version: str) -> None:
         roll_workers(StageWorkers(self.release), version, smoke=lambda: None, say=silent)

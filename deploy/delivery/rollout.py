@@ -69,6 +69,8 @@ class Plan:
     max_errors: float = 0.01
     max_p95: float = 1.0
     interval: float = 5.0
+    settle: float = 5.0
+    """Until who shares out the requests has heard of a shift: so long a version without requests goes on running."""
 
     def __post_init__(self) -> None:
         """Refuse steps that do not lead from 0 to 100."""
@@ -106,6 +108,7 @@ def roll_out(
     except BaseException as error:
         say(f"{version}: being taken back, because {str(error) or type(error).__name__}")
         tracks.shift(0)
+        time.sleep(plan.settle)
         tracks.retire()
         if not isinstance(error, Exception):
             raise
