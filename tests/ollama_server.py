@@ -130,6 +130,7 @@ class _Answers(BaseHTTPRequestHandler):
             message={"role": "assistant", "content": ""},
             done=True,
             done_reason="length" if cut else "stop",
+            prompt_eval_count=_words(body),
             eval_count=len(said),
         )
         if not body.get("stream", True):
@@ -163,7 +164,7 @@ class _Answers(BaseHTTPRequestHandler):
                     "finish_reason": "length" if cut else "stop",
                 }
             ],
-            "usage": {"prompt_tokens": 1, "completion_tokens": len(said), "total_tokens": 1 + len(said)},
+            "usage": _usage(body, said),
         }
         content = json.dumps(answer)
         if odd is Odd.ERROR_INSIDE:
@@ -184,7 +185,11 @@ class _Answers(BaseHTTPRequestHandler):
             half = lines[: len(lines) // 2]
             rest = [failed] if odd is Odd.ERROR_INSIDE else []
             return self.stream(iter([*half, *rest]), breaks_off=odd is Odd.BREAKS_OFF)
-        return self.stream(iter([*lines, event({}, reason), "data: [DONE]\n"]))
+        lines.append(event({}, reason))
+        if body.get("stream_options", {}).get("include_usage"):
+            chunk = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": body["model"], "choices": []}
+            lines.append(f"data: {json.dumps(chunk | {'usage': _usage(body, said)})}\n")
+        return self.stream(iter([*lines, "data: [DONE]\n"]))
 
     def line(self, body: dict[str, Any], **rest: Any) -> str:
         return json.dumps({"model": body["model"], "created_at": "2026-11-21T18:00:00.000000Z", **rest})
@@ -223,6 +228,15 @@ class _Answers(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+
+def _words(body: dict[str, Any]) -> int:
+    return sum(len(message["content"].split()) for message in body["messages"])
+
+
+def _usage(body: dict[str, Any], said: list[str]) -> dict[str, int]:
+    prompt, completion = _words(body), len(said)
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
 def _within(answer: str, max_tokens: int | None) -> tuple[list[str], bool]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from processors.errors import UnavailableError
-from processors.llm import ChatModel, ChatProtocol, RefusedError, turn
+from processors.llm import ChatModel, ChatProtocol, RateLimitedError, RefusedError, turn
 from tests.ollama_server import Odd, OllamaServer, ollama_server
 from tests.waiting import until
 
@@ -51,14 +51,14 @@ def test_half_an_answer_comes_before_the_failure(server: OllamaServer, model: Ch
     said = []
     reply = model.stream(ASK)
     server.misbehave = [odd]
-    with pytest.raises(UnavailableError, match="language model fails"):
+    with pytest.raises(UnavailableError, match="fails: "):
         for piece in reply:
             said.append(piece)
     assert ANSWER.startswith("".join(said))
     assert said
 
 
-@pytest.mark.parametrize(("status", "kind"), [(400, RefusedError), (429, UnavailableError), (500, UnavailableError)])
+@pytest.mark.parametrize(("status", "kind"), [(400, RefusedError), (429, RateLimitedError), (500, UnavailableError)])
 def test_a_status_is_an_error_that_says_when_to_come_back(
     server: OllamaServer, model: ChatModel, status: int, kind: type[UnavailableError]
 ) -> None:
@@ -72,7 +72,7 @@ def test_a_status_is_an_error_that_says_when_to_come_back(
 @pytest.mark.parametrize("nonsense", ["<html>", '{"choices": "none"}', "[1]", "data: {"])
 def test_nonsense_is_unavailable(server: OllamaServer, model: ChatModel, nonsense: str) -> None:
     server.misbehave = [nonsense]
-    with pytest.raises(UnavailableError, match="language model fails"):
+    with pytest.raises(UnavailableError, match="fails: "):
         list(model.stream(ASK))
 
 

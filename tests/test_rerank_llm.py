@@ -42,7 +42,8 @@ class _Chat(BaseHTTPRequestHandler):
         self.server.authorization = self.headers["Authorization"]
         self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         answer = self.server.answers.pop(0)
-        body = json.dumps({"choices": [{"message": {"role": "assistant", "content": answer}}]}).encode()
+        chunk = json.dumps({"choices": [{"delta": {"role": "assistant", "content": answer}}]})
+        body = f"data: {chunk}\n\ndata: [DONE]\n\n".encode()
         self.send_response(answer if isinstance(answer, int) else 200)
         self.send_header("Retry-After", "7")
         self.send_header("Content-Length", str(len(body)))
