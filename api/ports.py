@@ -15,8 +15,10 @@ from api.access.access import Access
 from api.retrievers.graph import Graph
 from api.retrievers.hits import Retriever
 from processors.llm import Turn
+from processors.llm_stream import Step, Usage
 from processors.micro_batcher import Priority
 from processors.rerankers import Reranker
+from processors.routing.overview import Overview
 from schemas.consistency import Difference, Summary
 from schemas.dead_letters import Backlog, DeadLetter, Filter
 from schemas.records import STAGES, DocumentRecord, StageName, Vector, Verdict
@@ -239,6 +241,22 @@ class Consistency(Protocol):
 class Reply(Protocol):
     """Pieces of an answer as they come; reading one blocks and may raise an ``UnavailableError``."""
 
+    @property
+    def model(self) -> str | None:
+        """Who speaks, once the first piece is there."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens it took, once it is over, if they are known."""
+
+    @property
+    def cut(self) -> bool:
+        """Whether it ended for its length."""
+
+    @property
+    def route(self) -> Sequence[Step]:
+        """Which models were thought of, in order, where there are several."""
+
     def __next__(self) -> str:
         """The next piece."""
 
@@ -262,6 +280,7 @@ class Ports:
     """Everything the API stands on.
 
     ``stuck(older_than, limit)`` finds the documents without progress for so many seconds, the longest first.
+    ``language_models`` tells how those that ``chat`` chooses from stand; it raises if their ledger fails.
     ``healths`` gives each stage of this process its summary, with ``ready`` and ``reason`` in it.
     """
 
@@ -281,3 +300,4 @@ class Ports:
     access: Access
     reranker: Reranker | None = None
     chat: Chat | None = None
+    language_models: Callable[[], Overview] | None = None

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 
 import structlog
 import uvicorn
@@ -14,9 +14,10 @@ from api.draining import DrainingServer
 from api.ports import Ports
 from deploy.consistency import consistency_of
 from deploy.extraction_watch import ExtractionWatch
-from deploy.model_metrics import ModelMetrics
+from deploy.model_metrics import LlmMetrics, ModelMetrics
 from deploy.stores import GraphSides, VectorSides, once, open_graph_store, open_graphs, open_vectors
 from processors import build
+from processors.routing.overview import overview
 from schemas.records import EmbeddedChunk, StageName
 from schemas.settings import Settings
 from streams.app import Resources, Worker, run_until_signalled
@@ -59,6 +60,7 @@ def run_worker(
         graph=graph or (lambda: open_graph_store(settings)),
         observe=ModelMetrics(settings.embedding.model),
         observe_extraction=extraction,
+        observe_llm=LlmMetrics(),
     )
     worker = Worker(resources, stages)
     reading = extraction.summary if "extract" in stages else None
@@ -156,6 +158,8 @@ def _ports(
     access: Access,
 ) -> Ports:
     embedder = build.build_embedder(settings, observe=ModelMetrics(settings.embedding.model))
+    reranker = build.build_reranker(settings, observe=LlmMetrics())
+    chat = build.build_chat(settings, observe=LlmMetrics())  # the last: its budgets are the ones in the metrics
     threading.Thread(target=embedder.load, name="load-model", daemon=True).start()
     return Ports(
         publisher=publisher,
@@ -172,8 +176,9 @@ def _ports(
         healths=_summaries(healths),
         consistency=consistency_of(vectors.store, graphs.store, view, bootstrap_servers),
         access=access,
-        reranker=build.build_reranker(settings),
-        chat=build.build_chat(settings),
+        reranker=reranker,
+        chat=chat,
+        language_models=partial(overview, chat) if chat else None,
     )
 
 

@@ -10,7 +10,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from processors.breaker import Breaker
 from processors.errors import UnavailableError
-from processors.llm import ChatModel, RefusedError, Schema, Turn, json_object
+from processors.llm import Chat, ChatModel, RefusedError, Schema, Turn, json_object
 from schemas.settings import Llm
 
 _CHARS_PER_TOKEN = 3
@@ -92,13 +92,14 @@ class Asker(Generic[Passage, Answer]):
     does.
 
     Args:
-        settings: The model, and how to ask.
+        settings: How to ask, and whom, unless ``chat`` is given.
         question: Makes a question about passages.
         schema: Of an answer, in JSON.
         prompt_chars: Of a question without passages.
         empty: The answer for a passage of which the model says nothing that can be read.
         breaker: Its state says whether the model is asked.
         observe: Told of answers and failures.
+        chat: Who is asked; closed with this.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Asker(Generic[Passage, Answer]):
         empty: Answer,
         breaker: Breaker,
         observe: Observer,
+        chat: Chat | None = None,
     ) -> None:
         self._settings = settings
         self._question = question
@@ -121,7 +123,7 @@ class Asker(Generic[Passage, Answer]):
         self._answer_tokens = settings.context_tokens // _ANSWER_SHARE
         self._room = (settings.context_tokens - self._answer_tokens) * _CHARS_PER_TOKEN - prompt_chars
         self._wait_exponential = wait_exponential(multiplier=settings.wait_min, max=settings.wait_max)
-        self._chat = ChatModel.of(settings)
+        self._chat = chat or ChatModel.of(settings)
 
     def close(self) -> None:
         """Close the connections."""

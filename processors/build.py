@@ -9,7 +9,6 @@ from processors.embed import UNOBSERVED, Embedder, Observer
 from processors.extract import UNOBSERVED as UNOBSERVED_EXTRACTION
 from processors.extract import Extractor, Missing, Phase, Pipeline, Recogniser
 from processors.extract import Observer as ExtractionObserver
-from processors.llm import ChatModel
 from processors.model_folder import ModelFolder, model_folder
 from processors.ner import NamedEntityRecogniser
 from processors.ner.rules import RuleRecogniser
@@ -20,13 +19,17 @@ from processors.relations.pairs import MAX_PAIRS
 from processors.rerankers import Reranker
 from processors.rerankers.cross_encoder import CrossEncoderReranker
 from processors.rerankers.llm import LlmReranker
+from processors.routing.ledger import Ledger, SqliteLedger
+from processors.routing.observer import UNOBSERVED as UNOBSERVED_ROUTING
+from processors.routing.observer import Observer as RoutingObserver
+from processors.routing.router import Router
 from processors.runtimes import devices
 from processors.runtimes.ollama import OllamaRuntime
 from processors.runtimes.openvino import OpenVinoRuntime
 from processors.runtimes.rollout import Percentage, RolloutRuntime
 from processors.runtimes.runtime import Runtime
 from processors.single_pass.extractor import SinglePassExtractor, name_of
-from schemas.settings import Embedding, Extraction, Llm, Settings
+from schemas.settings import Embedding, Extraction, LlmTask, Settings
 
 _LARGEST_ENCODER = 1024, 512  # dimension and tokens of a text, of the models that spaCy pipelines stand on
 _BYTES_PER_PAIR = 4 * 510 * (8 * 3 + 2)  # of each piece, three scores per head, and a zone
@@ -105,7 +108,7 @@ def build_sparse_encoder() -> Bm25Encoder:
     return Bm25Encoder()
 
 
-def build_reranker(settings: Settings) -> Reranker | None:
+def build_reranker(settings: Settings, *, observe: RoutingObserver = UNOBSERVED_ROUTING) -> Reranker | None:
     """Query and passages to scores; None where no reranker is set, as by default: none that needs no model helps.
 
     Raises:
@@ -118,16 +121,39 @@ def build_reranker(settings: Settings) -> Reranker | None:
         threads = settings.embedding.threads
         return CrossEncoderReranker(chosen.model, name=chosen.model.name, threads=threads)
     if chosen.backend == "llm":
-        return LlmReranker(ChatModel.of(_llm(settings, "AEGIS_RERANKING__BACKEND=llm")))
+        return LlmReranker(_router(settings, "reranking", "AEGIS_RERANKING__BACKEND=llm", observe))
     return None
 
 
-def build_chat(settings: Settings) -> ChatModel | None:
-    """What answers questions; None where no language model is set."""
-    return ChatModel.of(settings.llm) if settings.llm.url and settings.llm.model else None
+def build_chat(settings: Settings, *, observe: RoutingObserver = UNOBSERVED_ROUTING) -> Router | None:
+    """What answers questions; None where no language model is set for that."""
+    if not settings.llm.models_for("answers"):
+        return None
+    return Router(settings.llm, task="answers", ledger=_ledger(settings), observe=observe)
 
 
-def build_extractor(settings: Settings, *, observe: ExtractionObserver = UNOBSERVED_EXTRACTION) -> Pipeline:
+def _router(settings: Settings, task: LlmTask, asked_by: str, observe: RoutingObserver) -> Router:
+    if not settings.llm.models_for(task):
+        raise ValueError(
+            f"{asked_by} needs AEGIS_LLM__URL and AEGIS_LLM__MODEL, or a model for {task} in AEGIS_LLM__MODELS"
+        )
+    return Router(settings.llm, task=task, ledger=_ledger(settings), observe=observe)
+
+
+def _ledger(settings: Settings) -> Ledger:
+    if settings.access.redis_url is None:
+        return SqliteLedger(settings.data_dir / "llm.sqlite")
+    from processors.routing.redis_ledger import RedisLedger
+
+    return RedisLedger(settings.access.redis_url.get_secret_value())
+
+
+def build_extractor(
+    settings: Settings,
+    *,
+    observe: ExtractionObserver = UNOBSERVED_EXTRACTION,
+    observe_llm: RoutingObserver = UNOBSERVED_ROUTING,
+) -> Pipeline:
     """Texts to mentions and relations. A model that cannot be loaded has the next best in its place.
 
     Raises:
@@ -136,7 +162,7 @@ def build_extractor(settings: Settings, *, observe: ExtractionObserver = UNOBSER
     chosen = _extraction(settings)
     rules = RuleRecogniser()
     recogniser, ner = _recogniser(settings, chosen, observe) if chosen.names != "rules" else (rules, Phase(rules.name))
-    relations, typed = _relations(settings, chosen, observe)
+    relations, typed = _relations(settings, chosen, observe, observe_llm)
     three_phases = Extractor(
         recogniser,
         fallback=rules,
@@ -149,10 +175,16 @@ def build_extractor(settings: Settings, *, observe: ExtractionObserver = UNOBSER
     if chosen.pipeline == "three_phase":
         observe.chosen("legacy" if chosen.legacy else chosen.pipeline, phases)
         return three_phases
-    llm, breaker = _llm(settings, "AEGIS_EXTRACTION__PIPELINE=llm_single_pass"), Breaker()
-    observe.chosen(chosen.pipeline, {"single_pass": Phase(name_of(llm), breaker=breaker), **phases})
+    router = _router(settings, "extraction", "AEGIS_EXTRACTION__PIPELINE=llm_single_pass", observe_llm)
+    breaker = Breaker()
+    observe.chosen(chosen.pipeline, {"single_pass": Phase(name_of(settings.llm), breaker=breaker), **phases})
     return SinglePassExtractor(
-        llm, fallback=three_phases, max_mentions=chosen.max_mentions, breaker=breaker, observe=observe
+        settings.llm,
+        fallback=three_phases,
+        max_mentions=chosen.max_mentions,
+        breaker=breaker,
+        observe=observe,
+        chat=router,
     )
 
 
@@ -189,7 +221,9 @@ def _open_recogniser(settings: Settings) -> Recogniser:
     return NamedEntityRecogniser(max_batch_tokens=budget, threads=settings.embedding.threads)
 
 
-def _relations(settings: Settings, chosen: Extraction, observe: ExtractionObserver) -> tuple[Degrading | None, Phase]:
+def _relations(
+    settings: Settings, chosen: Extraction, observe: ExtractionObserver, observe_llm: RoutingObserver
+) -> tuple[Degrading | None, Phase]:
     if chosen.relations == "none":
         return None, Phase(NOBODY)
     classifier, problem = _open_classifier(settings, observe)
@@ -197,7 +231,8 @@ def _relations(settings: Settings, chosen: Extraction, observe: ExtractionObserv
         name = classifier.name if classifier else "aegis-relations"
         first = classifier or Missing(name, ValueError(problem))
         return Degrading(first, None), Phase(name, missing=problem)
-    llm = LlmRelationExtractor(_llm(settings, "AEGIS_EXTRACTION__RELATIONS=llm"))
+    router = _router(settings, "extraction", "AEGIS_EXTRACTION__RELATIONS=llm", observe_llm)
+    llm = LlmRelationExtractor(settings.llm, chat=router)
     degrading = Degrading(llm, classifier, observe=lambda error, texts: observe.failed("relations", error))
     return degrading, Phase(llm.name, breaker=llm.breaker)
 
@@ -210,12 +245,6 @@ def _open_classifier(settings: Settings, observe: ExtractionObserver) -> tuple[C
     except ValueError as error:
         observe.failed("load", error)
         return None, str(error)
-
-
-def _llm(settings: Settings, asked_by: str) -> Llm:
-    if not (settings.llm.url and settings.llm.model):
-        raise ValueError(f"{asked_by} needs AEGIS_LLM__URL and AEGIS_LLM__MODEL")
-    return settings.llm
 
 
 # Raised whenever a processor's code makes something else of the same content.
@@ -235,6 +264,6 @@ def fingerprint(settings: Settings) -> str:
         "names": extraction.names,
         "relations": extraction.relations,
         "mentions": extraction.max_mentions,
-        "llm": settings.llm.model if asks else "",
+        "llm": settings.llm.label if asks else "",
     }
     return " ".join(f"{name}={value}" for name, value in parts.items())

@@ -9,9 +9,9 @@ import os
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -99,6 +99,36 @@ class Embedding(_Tree):
     threads: int = Field(0, ge=0, description="CPU threads of the model; 0 means all cores.")
 
 
+LlmTask = Literal["answers", "reranking", "extraction"]
+
+
+class Spending(_Tree):
+    daily: float | None = Field(None, ge=0, description="Money a day (UTC); empty means any.")
+    monthly: float | None = Field(None, ge=0, description="Money a month (UTC); empty means any.")
+
+
+class LlmModel(_Tree):
+    """One of several language models. Prices and budgets are in one currency, whichever."""
+
+    name: str = Field(min_length=1, max_length=200, description="What answers, metrics and the ledger call it.")
+    url: str = Field(min_length=1)
+    model: str = Field("", description="Its name on the server; empty means the same.")
+    protocol: Literal["openai", "ollama"] = "openai"
+    api_key: SecretStr | None = None
+    input_price: float = Field(0.0, ge=0, description="Money per million tokens of a question; 0 for a local model.")
+    output_price: float = Field(0.0, ge=0, description="Money per million tokens of an answer.")
+    quality: float = Field(0.5, ge=0, le=1, description="How good its answers are beside those of the others.")
+    requests_per_minute: int = Field(0, ge=0, le=100_000, description="Requests of one process; 0 means any number.")
+    tasks: frozenset[LlmTask] = frozenset(get_args(LlmTask))
+    budget: Spending = Spending()
+
+
+class Weights(_Tree):
+    cost: float = Field(1.0, ge=0, description="What a low price counts for the strategy hybrid.")
+    quality: float = Field(1.0, ge=0, description="What quality counts for it.")
+    latency: float = Field(1.0, ge=0, description="What a fast first word counts for it.")
+
+
 class Llm(_Tree):
     protocol: Literal["openai", "ollama"] = Field(
         "openai", description="What the server speaks: OpenAI's /chat/completions (many do), or Ollama's own /api/chat."
@@ -118,6 +148,34 @@ class Llm(_Tree):
     attempts: int = Field(3, ge=1, le=10, description="Tries of one question before the server counts as down.")
     wait_min: float = Field(2.0, ge=0, description="Seconds before the second try; each further wait is twice as long.")
     wait_max: float = Field(10.0, ge=0, description="Longest wait before a try; who asks for longer is given up.")
+    models: tuple[LlmModel, ...] = Field(
+        (), description="JSON list of several models to choose from, in place of url and model; see routing.md."
+    )
+    strategy: Literal["cost", "quality", "latency", "hybrid"] = Field(
+        "hybrid", description="Which of several models is asked first: the cheapest, best, fastest, or a mean of these."
+    )
+    weights: Weights = Weights()
+    budget: Spending = Spending()
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.models and (self.url or self.model):
+            raise ValueError("AEGIS_LLM__MODELS stands in place of AEGIS_LLM__URL and AEGIS_LLM__MODEL")
+        names = [one.name for one in self.models]
+        if len(names) != len(set(names)) or "all" in names:
+            raise ValueError("every model in AEGIS_LLM__MODELS needs a name of its own, and none is called all")
+        return self
+
+    @property
+    def label(self) -> str:
+        """What answers are attributed to before it is known who gives them."""
+        return self.model or "|".join(one.name for one in self.models)
+
+    def models_for(self, task: LlmTask) -> tuple[LlmModel, ...]:
+        """The models that may be asked: those of the list, or the one that ``url`` and ``model`` name."""
+        if self.url and self.model:
+            return (LlmModel(name=self.model, url=self.url, protocol=self.protocol, api_key=self.api_key),)
+        return tuple(one for one in self.models if task in one.tasks)
 
 
 class Answers(_Tree):

@@ -14,6 +14,8 @@ from processors import build
 from processors.embed import UNOBSERVED, Observer
 from processors.extract import UNOBSERVED as UNOBSERVED_EXTRACTION
 from processors.extract import Observer as ExtractionObserver
+from processors.routing.observer import UNOBSERVED as UNOBSERVED_ROUTING
+from processors.routing.observer import Observer as RoutingObserver
 from schemas.records import EmbeddedChunk, StageName
 from schemas.settings import Settings
 from schemas.topics import SOURCES, group_of
@@ -45,6 +47,7 @@ class Resources:
     graph: Callable[[], GraphStore] | None = None
     observe: Observer = UNOBSERVED
     observe_extraction: ExtractionObserver = UNOBSERVED_EXTRACTION
+    observe_llm: RoutingObserver = UNOBSERVED_ROUTING
 
 
 @dataclass
@@ -108,7 +111,8 @@ def build_stage(name: StageName, resources: Resources, health: StageHealth) -> S
         embedder.load()
         return embed_stage(embedder, settings)
     if name == "extract":
-        return extract_stage(build.build_extractor(settings, observe=resources.observe_extraction), settings)
+        observe, observe_llm = resources.observe_extraction, resources.observe_llm
+        return extract_stage(build.build_extractor(settings, observe=observe, observe_llm=observe_llm), settings)
     if name == "index-vectors" and resources.vectors is not None:
         system = "qdrant" if settings.vectors.url else "qdrant-edge"
         return index_vectors_stage(TracedStore(resources.vectors(), system), settings)

@@ -8,6 +8,7 @@ from processors import asking
 from processors.asking import Asker, PartlyAnsweredError
 from processors.breaker import Breaker
 from processors.errors import UnavailableError
+from processors.llm import Chat
 from processors.relations.llm_question import PROMPT_CHARS, SCHEMA, VERSION, Misfit, Passage, Question, passage_of
 from schemas.records import Mention, Relation
 from schemas.settings import Llm
@@ -49,10 +50,18 @@ class LlmRelationExtractor:
         settings: The model, and how to ask.
         breaker: Its state says whether the model is asked.
         observe: Told of answers, failures, and of what is not taken.
+        chat: Who is asked, if not the one model of the settings.
     """
 
-    def __init__(self, settings: Llm, *, breaker: Breaker | None = None, observe: Observer = UNOBSERVED) -> None:
-        self.name = f"llm-{VERSION}/{settings.model}"
+    def __init__(
+        self,
+        settings: Llm,
+        *,
+        breaker: Breaker | None = None,
+        observe: Observer = UNOBSERVED,
+        chat: Chat | None = None,
+    ) -> None:
+        self.name = f"llm-{VERSION}/{settings.label}"
         self.breaker = breaker or Breaker()
         self._asker: Asker[Passage, Relations] = Asker(
             settings,
@@ -62,6 +71,7 @@ class LlmRelationExtractor:
             empty=(),
             breaker=self.breaker,
             observe=observe,
+            chat=chat,
         )
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, RootModel, ValidationError
 
 from processors.errors import UnavailableError
-from processors.llm import ChatModel, Turn, fence, json_object, turn
+from processors.llm import Chat, Turn, fence, json_object, turn
 
 _PROMPT = (Path(__file__).parent / "llm_v1.txt").read_text(encoding="utf-8")
 _REPAIR = "That does not fit: {error}. Answer again, with the JSON object only, one score for each of 1 to {count}."
@@ -23,7 +23,7 @@ class _Scores(RootModel[dict[int, Annotated[float, Field(ge=0, le=10)]]]):
 class LlmReranker:
     """Asks a language model; two answers at most."""
 
-    def __init__(self, chat: ChatModel) -> None:
+    def __init__(self, chat: Chat) -> None:
         self.name = chat.name
         self._chat = chat
 

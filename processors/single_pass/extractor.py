@@ -10,6 +10,7 @@ from processors.asking import Asker, PartlyAnsweredError
 from processors.breaker import Breaker
 from processors.dedup import deduplicated
 from processors.extract import UNOBSERVED, Extractor, Found, Observer, mentions_of, with_untyped
+from processors.llm import Chat
 from processors.ner.other_labels import published_type
 from processors.ner.recogniser import Span, with_dates
 from processors.relations.llm_question import evidence_in
@@ -50,6 +51,7 @@ class SinglePassExtractor:
         max_mentions: Of each text, so many mentions are kept, the first ones.
         breaker: Its state says whether the model is asked.
         observe: Told of every phase.
+        chat: Who is asked, if not the one model of the settings.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class SinglePassExtractor:
         max_mentions: int,
         breaker: Breaker,
         observe: Observer = UNOBSERVED,
+        chat: Chat | None = None,
     ) -> None:
         self.name = name_of(settings)
         self._fallback = fallback
@@ -73,6 +76,7 @@ class SinglePassExtractor:
             empty=_UNREADABLE,
             breaker=breaker,
             observe=asking.UNOBSERVED,
+            chat=chat,
         )
 
     def close(self) -> None:
@@ -124,7 +128,7 @@ class SinglePassExtractor:
 
 def name_of(settings: Llm) -> str:
     """What ``Found.pipeline`` says where this model read the text."""
-    return f"llm-single-pass-{VERSION}/{settings.model}"
+    return f"llm-single-pass-{VERSION}/{settings.label}"
 
 
 def _spans(text: str, entities: Sequence[Named]) -> Iterator[Span]:
