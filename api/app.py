@@ -30,6 +30,7 @@ from api.routes import (
     extraction,
     graph,
     health,
+    llm,
     operations,
     reranking,
     searching,
@@ -80,6 +81,7 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
     answers = Answers(ports, search, settings, breakers)
     app.include_router(chat.router(answers))
     app.include_router(completions.router(answers))
+    app.include_router(llm.router(ports, breakers, settings.answers))
     entities = Entities(ports.graph, score=settings.graph.alias_score, scores=settings.graph.alias_scores)
     app.include_router(decisions.router(entities, ports.publisher))
     app.include_router(graph.router(ports.graph, entities))

@@ -2,7 +2,22 @@
 
 import typer
 
-from deploy.commands import ask, backup, check, delivery, demo, dlq, documents, entities, keys, lag, mcp, run, topics
+from deploy.commands import (
+    ask,
+    backup,
+    check,
+    delivery,
+    demo,
+    dlq,
+    documents,
+    entities,
+    keys,
+    lag,
+    llm,
+    mcp,
+    run,
+    topics,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +35,7 @@ for command in (
     ask.ask,
     mcp.mcp,
     lag.lag,
+    llm.llm,
     check.check,
     check.digest,
     delivery.smoke,

@@ -49,6 +49,21 @@ DASHBOARDS: dict[str, tuple[str, Sequence[Panel]]] = {
             Panel("Duration", _p50_p95(_REQUESTS, "route", 'route!~".*/events|.*/stream"'), "s"),
             Panel("Search by phase", _p50_p95("aegis_search_duration_seconds", "phase"), "s"),
             Panel("In flight", [("sum by (instance) (aegis_http_requests_in_flight)", "{{instance}}")]),
+            Panel(
+                "Language models",
+                [(_rate("aegis_llm_requests_total", "model, outcome"), "{{model}} {{outcome}}")],
+                "ops",
+            ),
+            Panel("First word of a language model", _p50_p95("aegis_llm_first_token_seconds", "model"), "s"),
+            Panel(
+                "Money for language models in a day",
+                [("sum by (model) (increase(aegis_llm_cost_total[1d]))", "{{model}}")],
+            ),
+            Panel(
+                "Budgets of language models",
+                [("max by (model, period) (aegis_llm_budget_ratio)", "{{model}} {{period}}")],
+                "percentunit",
+            ),
         ],
     ),
     "ingestion": (

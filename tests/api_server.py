@@ -30,6 +30,7 @@ from processors import build, filters
 from processors.embed import Embedder, mapped
 from processors.errors import UnavailableError
 from processors.micro_batcher import MicroBatcher, Priority
+from processors.routing.overview import Overview
 from schemas.consistency import Difference, Summary
 from schemas.dead_letters import Backlog, DeadLetter, Filter, stage_of
 from schemas.ids import document_prefix, entity_pair_id
@@ -351,6 +352,7 @@ class Stack:
     consistency: MemoryConsistency = field(default_factory=MemoryConsistency)
     reranker: MemoryReranker | None = None
     chat: Chat | None = None
+    language_models: Callable[[], Overview] | None = None
     model: Embedder | None = None
     settings: Settings = field(default_factory=Settings)
     folder: tempfile.TemporaryDirectory[str] = field(default_factory=tempfile.TemporaryDirectory)
@@ -393,6 +395,7 @@ class Stack:
             access=self.access,
             reranker=self.reranker,
             chat=self.chat,
+            language_models=self.language_models,
         )
 
 

@@ -4,15 +4,22 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from processors.routing.ledger import SqliteLedger
+from processors.routing.overview import overview
+from processors.routing.router import Router
 from schemas.records import Vector
+from schemas.settings import Llm
 from tests.answer_shelf import shelved
 from tests.api_server import MemoryReranker, Stack, serving
+from tests.ollama_server import ollama_server
 
 CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance")
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -28,7 +35,7 @@ def fuzz(folder: Path, *, examples: int, phases: str, seconds: int) -> tuple[int
         phases: Schemathesis' phases, separated by commas.
         seconds: The run is killed after so long.
     """
-    with serving(change=_complete) as stack:
+    with _language_model(folder) as router, serving(change=partial(_complete, router)) as stack:
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),
@@ -55,9 +62,18 @@ class _ByLength(MemoryReranker):
         return np.array([len(text) for text in passages], np.float32)
 
 
-def _complete(stack: Stack) -> None:
+@contextmanager
+def _language_model(folder: Path) -> Iterator[Router]:
+    with ollama_server(chat=lambda turns: "Every employee has 30 days of leave per year [1].") as server:
+        llm = Llm(url=server.url, model="m", protocol="ollama")
+        with closing(Router(llm, task="answers", ledger=SqliteLedger(folder / "llm.sqlite"))) as router:
+            yield router
+
+
+def _complete(router: Router, stack: Stack) -> None:
     shelved(stack)
     stack.reranker = _ByLength()
+    stack.chat, stack.language_models = router, partial(overview, router)
     stack.status.report("handbook/leave", 1767225600000, index_vectors="indexed", index_graph="indexed")  # `wait_for`
 
 

@@ -11,6 +11,7 @@ from api.problems import Problem
 LOGIN = "/api/v1/login"
 KEYS = "/api/v1/keys"
 AUDIT = "/api/v1/audit"
+LANGUAGE_MODELS = "/api/v1/llm"
 
 # Probes have no key, and who logs in has none yet.
 OPEN = frozenset({"/health/live", "/health/ready", LOGIN})
@@ -18,6 +19,7 @@ _ADMIN = (KEYS, AUDIT)
 # They tell of all tenants at once.
 _WHOLE_INSTALLATION = (
     *_ADMIN,
+    LANGUAGE_MODELS,
     "/health",
     "/metrics",
     "/api/v1/lag",

@@ -20,6 +20,7 @@ from api.answers.shapes import (
     ChatRequest,
     CitationFound,
     Event,
+    RouteStep,
     Said,
     SearchResults,
 )
@@ -39,6 +40,7 @@ from processors.answers.injection import suspicions
 from processors.answers.prompts import NO_ANSWER, Exchange
 from processors.answers.sources import cited
 from processors.errors import UnavailableError
+from processors.routing.budgets import BudgetError
 from schemas.records import Vector
 from schemas.settings import Settings
 
@@ -153,7 +155,8 @@ class Answers:
                 if state.said and isinstance(error, TimeoutError):
                     raise
                 state.is_degraded = True
-                state.note(state.words.broke_off if state.said else state.words.no_model)
+                no_answer = state.words.no_budget if isinstance(error, BudgetError) else state.words.no_model
+                state.note(state.words.broke_off if state.said else no_answer)
                 if state.said:
                     state.outcome = "partial"
                     return
@@ -165,7 +168,7 @@ class Answers:
         turns = prompts.answer_turns(state.query, material.sources, max_tokens=room)
         guard = Guard(material.sources, turns[0]["content"])
         reader, within = ClaimReader(), state.budget.left("generate")
-        pieces = generation.pieces(turns, max_tokens=self._settings.max_tokens, within=within)
+        pieces = generation.pieces(turns, max_tokens=self._settings.max_tokens, within=within, follow=state.follow)
         async with aclosing(pieces) as said:
             async for piece in said:
                 for claim in reader.read(piece):
@@ -179,7 +182,6 @@ class Answers:
                 yield event
         else:
             state.outcome = "generated"
-        state.model = generation.name
 
     async def _checked(self, state: State, material: Material, guard: Guard, claim: Claim) -> list[Event]:
         """A claim as it may leave, with the citations that hold."""
@@ -192,7 +194,6 @@ class Answers:
         if not claim.claims_something:
             return state.cite(claim.text, [])
         checked = await self._reader.check(claim, material)
-        state.model = self.model
         return state.cite(claim.text, checked.citations, checked.unsupported)
 
     def _quoted(self, state: State, material: Material) -> list[Event]:
@@ -220,7 +221,8 @@ class Answers:
             query=state.query,
             answer=state.said.strip(),
             outcome=state.outcome,
-            model=state.model,
+            model=_model(state),
+            route=_route(state),
             claims=state.claims,
             citations=state.citations,
             sources=list(material.shown),
@@ -272,6 +274,16 @@ class Answers:
             return await self._last_change.get(within=1.0)
         except Exception:  # not known: as if something had changed
             return object()
+
+
+def _model(state: State) -> str | None:
+    return state.reply.model if state.reply and state.outcome != "extractive" else None
+
+
+def _route(state: State) -> list[RouteStep] | None:
+    if state.reply is None or not state.asked.request.search.explain:
+        return None
+    return [RouteStep(model=step.model, outcome=step.outcome) for step in state.reply.route]
 
 
 def _last_change(ports: Ports) -> Hashable:

@@ -1,7 +1,7 @@
 """Reading a language model's answer from the event loop, so that leaving stops the server's work."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from anyio import to_thread
@@ -11,19 +11,31 @@ from api.ports import Chat, Reply
 from processors.breaker import Breaker
 from processors.errors import UnavailableError
 from processors.llm import RefusedError, Turn
+from processors.routing.budgets import BudgetError
+
+_NOT_ITS_FAULT = (RefusedError, BudgetError)  # this question's, and the purse's
 
 
 class Generation:
-    """A language model behind a breaker. ``threads`` answers at once are read."""
+    """A language model behind a breaker. ``threads`` answers at once are read, by the ``pool`` of that name."""
 
-    def __init__(self, chat: Chat, *, breaker: Breaker, threads: int) -> None:
+    def __init__(self, chat: Chat, *, breaker: Breaker, threads: int, pool: str = "language model") -> None:
         self.name = chat.name
         self._breaker = breaker
         self._chat = chat
-        self._threads = pools.threads("language model", threads)
+        self._threads = pools.threads(pool, threads)
 
-    async def pieces(self, turns: Sequence[Turn], *, max_tokens: int, within: float) -> AsyncGenerator[str, None]:
+    async def pieces(
+        self,
+        turns: Sequence[Turn],
+        *,
+        max_tokens: int,
+        within: float,
+        follow: Callable[[Reply], None] = lambda reply: None,
+    ) -> AsyncGenerator[str, None]:
         """What the model says, as it comes; leaving early closes the connection to it.
+
+        ``follow`` is given the reply before its first piece, to look at while it comes and afterwards.
 
         Raises:
             TimeoutError: It is not done ``within`` seconds.
@@ -31,17 +43,20 @@ class Generation:
         """
         self._breaker.admit()
         reply = self._chat.stream(turns, max_tokens=max_tokens, timeout=within + 1)  # ours ends first
+        follow(reply)
         deadline = asyncio.get_running_loop().time() + within
         try:
             while (piece := await self._next(reply, deadline)) is not None:
                 yield piece
-        except RefusedError:
-            raise  # this question's fault
+        except _NOT_ITS_FAULT:
+            raise
         except (UnavailableError, TimeoutError):
             self._breaker.failed()
             raise
         finally:
-            reply.close()
+            asyncio.get_running_loop().run_in_executor(
+                None, reply.close
+            )  # which may note what it cost, and wait for that
         self._breaker.succeeded()
 
     async def whole(self, turns: Sequence[Turn], *, max_tokens: int, within: float) -> str:

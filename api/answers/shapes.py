@@ -69,6 +69,13 @@ class AnswerTimings(BaseModel):
     total_ms: float = 0.0
 
 
+class RouteStep(BaseModel):
+    """What became of the thought to ask a language model: ``answered``, or why not."""
+
+    model: str
+    outcome: str
+
+
 class Answer(BaseModel):
     """An answer; ``notes`` says what a reader has to know about it.
 
@@ -82,6 +89,7 @@ class Answer(BaseModel):
     answer: str
     outcome: Outcome
     model: str | None
+    route: list[RouteStep] | None = Field(None, description="With `search.explain`: who was thought of, in order.")
     claims: list[AnswerClaim]
     citations: list[Citation]
     sources: list[AnswerSource]

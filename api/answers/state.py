@@ -7,6 +7,7 @@ from api.access.principals import Principal
 from api.answers.budget import Budget
 from api.answers.shapes import AnswerClaim, ChatRequest, CitationFound, Event, Outcome, Said
 from api.answers.words import Words
+from api.ports import Reply
 from api.search import SearchResponse
 from processors.answers.prompts import Exchange
 from processors.answers.sources import Citation
@@ -37,11 +38,15 @@ class State:
     found: SearchResponse | None = None
     said: str = ""
     outcome: Outcome = "unknown"
-    model: str | None = None
+    reply: Reply | None = None
     claims: list[AnswerClaim] = field(default_factory=list)
     citations: list[Citation] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     is_degraded: bool = False
+
+    def follow(self, reply: Reply) -> None:
+        """The language model is asked."""
+        self.reply = reply
 
     def note(self, note: str) -> None:
         """Tell the reader, once."""

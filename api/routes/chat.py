@@ -1,9 +1,9 @@
 """Answers: whole, as server-sent events, and in the shape of OpenAI's API."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from fastapi import APIRouter, Request
@@ -21,6 +21,7 @@ from processors.errors import OverloadedError, UnavailableError
 log = structlog.get_logger()
 
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+T = TypeVar("T")
 _STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
 
@@ -52,13 +53,17 @@ def router(answers: Answers) -> APIRouter:
 
 
 async def whole(answers: Answers, asked: Asked, request: Request) -> Answer:
-    """The answer at once; when the client leaves, the work ends.
+    """The answer at once. Raises as ``unless_left`` and ``Answers.events``."""
+    return await unless_left(request, _last(answers, asked))
+
+
+async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The work's result; when the client leaves, the work ends.
 
     Raises:
         ClientDisconnect: Nobody is there to read it.
-        Problem: As ``Answers.events``.
     """
-    working = asyncio.ensure_future(_last(answers, asked))
+    working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_left(request))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
