@@ -44,6 +44,7 @@ class TopicDelivery:
         self._health = health
         self._breaker = Breaker(settings.breaker)
         self._pauses = 0
+        metrics.expose(stage, health)
 
     async def deliver(self, records: Sequence[Record], outputs: Sequence[Outputs]) -> None:
         """Send what became of ``records``; their carried headers go along."""
@@ -82,7 +83,7 @@ class TopicDelivery:
         """Wait with exponential backoff; the stage is not ready meanwhile."""
         backoff = min(self._retry.pause_max, self._retry.pause_min * 2 ** min(self._pauses, 16))
         self._pauses += 1
-        self._set_problem(str(error) or type(error).__name__)
+        self._health.problem = str(error) or type(error).__name__
         trace.get_current_span().add_event("paused", {"error.message": self._health.problem or ""})
         deadline = time.monotonic() + (backoff if error.retry_after is None else error.retry_after)
         while (left := deadline - time.monotonic()) > 0:
@@ -98,11 +99,7 @@ class TopicDelivery:
     def _recovered(self) -> None:
         self._health.progressed()
         self._pauses = 0
-        self._set_problem(None)
-
-    def _set_problem(self, problem: str | None) -> None:
-        self._health.problem = problem
-        metrics.STAGE_READY.labels(self._stage).set(self._health.is_ready)
+        self._health.problem = None
 
     async def _deliver_one(self, record: Record, outputs: Outputs) -> bool:
         """Send what became of one record; whether it could be sent."""
@@ -150,7 +147,6 @@ class TopicDelivery:
         self._breaker.dead_lettered()
         if self._breaker.is_open:
             self._health.tripped = self._breaker.reason
-            metrics.BREAKER_OPEN.labels(self._stage).set(1)
 
     def _failed(self, record: Record) -> dict[str, str]:
         added = {

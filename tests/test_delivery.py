@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from processors.errors import PermanentError, TransientError
 from schemas import headers as names
@@ -129,3 +130,18 @@ def test_a_decision_that_fails_is_no_documents_status() -> None:
     decision = Record("aegis.extractions.v1", 0, 1, 1234, b"pair", b'{"kind": "decision", "version": 1}')
     asyncio.run(sent.delivery.fail(decision, PermanentError("x")))
     assert [record[0] for record in sent.records] == ["aegis.index-graph.dlq"]
+
+
+def test_a_stage_is_in_the_metrics_before_its_first_record() -> None:
+    sent = Sent("index-graph")
+    for outcome in ("delivered", "retried", "dead-lettered"):
+        assert sample("aegis_records_total", outcome=outcome) is not None
+    assert (sample("aegis_stage_ready"), sample("aegis_breaker_open")) == (1, 0)
+    sent.health.problem = "the store is away"
+    assert (sample("aegis_stage_ready"), sample("aegis_breaker_open")) == (0, 0)
+    sent.health.tripped = "200 dead letters in a row"
+    assert sample("aegis_breaker_open") == 1
+
+
+def sample(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(name, {"stage": "index-graph", **labels})
