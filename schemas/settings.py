@@ -46,8 +46,41 @@ class Kafka(_Tree):
         description="Name of this replica where it keeps it (a pod of a StatefulSet): back in the session timeout, it "
         "has its partitions again without a rebalance. Unique per replica; empty means none.",
     )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How brokers are spoken to; the embedded one takes PLAINTEXT alone."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_username: str = ""
+    sasl_password: SecretStr | None = None
+    ssl_ca_file: Path | None = Field(
+        None, description="Certificates (PEM) of who signed the brokers' own; empty means those the system trusts."
+    )
+    ssl_cert_file: Path | None = Field(None, description="Certificate (PEM) to show to brokers that ask for one.")
+    ssl_key_file: Path | None = Field(None, description="The certificate's private key (PEM), not encrypted.")
     session_timeout: float = Field(30.0, gt=0, description="Seconds until a silent worker loses its partitions.")
     request_timeout: float = Field(120.0, gt=0, description="Seconds until an unacknowledged send stops the worker.")
+
+    @property
+    def uses_sasl(self) -> bool:
+        """Whether a user's name and password are shown."""
+        return self.security_protocol.startswith("SASL")
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether what is said is encrypted."""
+        return self.security_protocol.endswith("SSL")
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.security_protocol != "PLAINTEXT" and not self.bootstrap_servers:
+            raise ValueError(f"{self.security_protocol} is for brokers that AEGIS_KAFKA__BOOTSTRAP_SERVERS names")
+        if self.uses_sasl and not (self.sasl_username and self.sasl_password):
+            raise ValueError(
+                f"{self.security_protocol} needs AEGIS_KAFKA__SASL_USERNAME and AEGIS_KAFKA__SASL_PASSWORD"
+            )
+        if bool(self.ssl_cert_file) != bool(self.ssl_key_file):
+            raise ValueError("AEGIS_KAFKA__SSL_CERT_FILE and AEGIS_KAFKA__SSL_KEY_FILE go together")
+        return self
 
 
 class Batch(_Tree):
@@ -350,7 +383,13 @@ class Settings(BaseSettings):
     """Everything that can be set; ``aegis check --settings`` prints it with each value's origin."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", case_sensitive=False
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,  # one setting of a batch alone
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,  # it may be a password
+        case_sensitive=False,
     )
 
     data_dir: Path = Field(Path(".aegis"), description="Embedded broker, stores, blobs and logs live here.")

@@ -15,14 +15,16 @@ from typing import Any
 
 import faust
 import structlog
+from faust.auth import SASLCredentials, SSLCredentials
 
 from schemas.headers import Headers
-from schemas.settings import Settings
+from schemas.settings import Kafka, Settings
 from schemas.topics import SOURCES, group_of
 from streams import metrics
 from streams.delivery import TopicDelivery
 from streams.health import StageHealth
 from streams.record import Record
+from streams.security import tls_context
 from streams.stage import Stage, handle
 from streams.tracing import batch_spans
 
@@ -40,6 +42,7 @@ def faust_app(
     app = faust.App(
         id=group_of(stage.name),
         broker=[f"kafka://{server}" for server in bootstrap_servers.split(",")],
+        broker_credentials=_credentials(settings.kafka),
         datadir=folder / stage.name,
         key_serializer="raw",
         value_serializer="raw",
@@ -94,6 +97,19 @@ def faust_app(
             await delivery.stay_stopped()
 
     return app
+
+
+def _credentials(settings: Kafka) -> Any:
+    """What the app shows the brokers; None where nothing is shown and nothing encrypted."""
+    context = tls_context(settings)
+    if settings.uses_sasl and settings.sasl_password:
+        return SASLCredentials(
+            username=settings.sasl_username,
+            password=settings.sasl_password.get_secret_value(),
+            mechanism=settings.sasl_mechanism,
+            ssl_context=context,
+        )
+    return SSLCredentials(context=context) if context else None
 
 
 async def _batches(stream: Any, stage: Stage[Any]) -> AsyncIterator[list[Any]]:

@@ -12,10 +12,12 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaExcepti
 from confluent_kafka.admin import AdminClient
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from streams.security import shown
+
 
 def client_configuration(bootstrap_servers: str) -> dict[str, Any]:
     """What every client outside Faust has in common; a broker that is away is our callers' to report."""
-    return {"bootstrap.servers": bootstrap_servers, "log_level": 2}
+    return {"bootstrap.servers": bootstrap_servers, "log_level": 2, **shown()}
 
 
 def partitions_of(admin: AdminClient, topic: str) -> list[TopicPartition]:

@@ -22,6 +22,7 @@ from schemas.settings import Settings
 from schemas.topics import DOCUMENTS, EXTRACTIONS
 from streams.blobs import Blobs
 from streams.kafka import producer_configuration
+from streams.security import rdkafka_security
 from streams.tracing import context_headers, context_of, failed, messaging_span
 
 
@@ -42,7 +43,7 @@ class Publisher:
     """
 
     def __init__(self, bootstrap_servers: str, settings: Settings) -> None:
-        self._producer = Producer(producer_configuration(bootstrap_servers))
+        self._producer = Producer(producer_configuration(bootstrap_servers) | rdkafka_security(settings.kafka))
         self._blobs = Blobs(settings.blob_store_url())
         self._max_record_bytes = settings.kafka.max_record_bytes
         self._lock = threading.Lock()

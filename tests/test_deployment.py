@@ -137,6 +137,30 @@ def test_prometheus_sees_each_pod_once_with_its_track_and_with_a_key() -> None:
     monitor = _kind(documents, "ServiceMonitor")["aegis-api"]["spec"]
     assert monitor["podTargetLabels"] == ["track"]
     assert monitor["endpoints"][0]["authorization"] == {"credentials": {"name": "scraper", "key": "token"}}
+    (worker,) = _kind(documents, "ServiceMonitor")["aegis-worker"]["spec"]["endpoints"]
+    assert "authorization" not in worker
+
+
+def test_prometheus_of_compose_has_a_key_for_the_api_and_for_nothing_else() -> None:
+    compose = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())
+    (secret,) = compose["services"]["prometheus"]["secrets"]
+    assert f"{compose['secrets'][secret]['environment']}=" in (DEPLOY / "compose" / "example.env").read_text()
+    scraped = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yaml").read_text())["scrape_configs"]
+    files = {job["job_name"]: job["authorization"]["credentials_file"] for job in scraped if "authorization" in job}
+    assert files == {"aegis-api": f"/run/secrets/{secret}"}
+
+
+def test_certificates_for_kafka_are_files_in_every_pod_and_keda_has_its_own() -> None:
+    given = ["--set", "kafkaCertificates=c", "--set", "keda.authentication=k"]
+    documents = _rendered(["values-production.yaml"], *given)
+    for pod in _pods(documents):
+        assert {"name": "kafka", "secret": {"secretName": "c", "defaultMode": 0o440}} in pod["volumes"]
+        assert "/kafka" in [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]
+    triggers = [one for scaled in _kind(documents, "ScaledObject").values() for one in scaled["spec"]["triggers"]]
+    assert {trigger["authenticationRef"]["name"] for trigger in triggers} == {"k"}
+    plain = [one for one in _rendered(["values-production.yaml"]) if one["kind"] != "ConfigMap"]
+    assert "authenticationRef" not in str(plain)
+    assert "mountPath': '/kafka'" not in str(plain)
 
 
 def test_compose_runs_every_stage_with_settings_that_exist() -> None:

@@ -152,6 +152,12 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert isinstance(settings, Settings)
 
 
+def test_one_setting_of_a_group_is_set_without_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AEGIS_EMBEDDING__BATCH__MAX_RECORDS", "4")
+    batch, default = settings_from_environment().embedding.batch, Settings.model_fields["embedding"].default.batch
+    assert (batch.max_records, batch.max_wait) == (4, default.max_wait)
+
+
 def test_flags_of_other_systems_are_settings_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBEDDING_BACKEND", "ollama")
     monkeypatch.setenv("EMBEDDING_DEVICE", "cuda")

@@ -95,7 +95,7 @@ def _of_its_own(settings: Settings, folder: Path) -> Settings:
         update={
             "data_dir": folder,
             "blob_url": "",
-            "kafka": settings.kafka.model_copy(update={"bootstrap_servers": ""}),
+            "kafka": settings.kafka.model_copy(update={"bootstrap_servers": "", "security_protocol": "PLAINTEXT"}),
             "vectors": settings.vectors.model_copy(update={"url": ""}),
             "api": settings.api.model_copy(update={"host": "127.0.0.1", "port": 0}),
             "local": settings.local.model_copy(update={"broker_port": 0}),

@@ -20,6 +20,7 @@ from deploy.running import NotRunningError, Running, find
 from deploy.tracing import traced
 from processors.errors import PipelineError
 from schemas.settings import Settings, settings_from_environment
+from streams.security import secure
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -30,9 +31,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 def load_settings() -> Settings:
     """The settings, or exit with status 2 and what is wrong with them."""
     try:
-        return settings_from_environment()
+        settings = settings_from_environment()
     except ValueError as error:
         fail(f"settings: {error}", status=2)
+    secure(settings.kafka)
+    return settings
 
 
 def fail(message: str, *, status: int = 1) -> NoReturn:

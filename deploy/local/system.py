@@ -14,6 +14,7 @@ from deploy.local.broker import Broker, free_port, require_free
 from deploy.local.supervisor import Child, Supervisor, command_child
 from deploy.running import Running, announce, owned
 from schemas.settings import Settings
+from streams.security import secure
 from streams.topics import create_topics
 
 WORKERS = {"worker": "chunk,embed", "extractor": "extract"}
@@ -57,6 +58,7 @@ def started(settings: Settings, *, say: Callable[[str], None] = lambda line: Non
         RuntimeError: The broker, a port or a child makes a start impossible.
     """
     folder = settings.data_dir.resolve()
+    secure(settings.kafka)
     with owned(folder):
         broker = _started_broker(folder / "broker", settings, say)
         try:
@@ -92,6 +94,7 @@ def _start_children(folder: Path, servers: str, settings: Settings, broker: Brok
     environment = {
         "AEGIS_DATA_DIR": str(folder),
         "AEGIS_KAFKA__BOOTSTRAP_SERVERS": servers,
+        "AEGIS_KAFKA__SECURITY_PROTOCOL": settings.kafka.security_protocol,
         "AEGIS_API__HOST": settings.api.host,
         "AEGIS_API__PORT": str(api_port),
         "AEGIS_VECTORS__URL": settings.vectors.url,

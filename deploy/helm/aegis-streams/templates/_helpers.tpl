@@ -41,6 +41,9 @@ affinity: {{ toYaml . | nindent 2 }}
 volumes:
   - {name: tmp, emptyDir: {}}
   - {name: data, emptyDir: {}}
+  {{- with .Values.kafkaCertificates }}
+  - {name: kafka, secret: {secretName: {{ . }}, defaultMode: 0440}}
+  {{- end }}
   {{- if .Values.blobs.enabled }}
   - {name: blobs, persistentVolumeClaim: {claimName: {{ .Release.Name }}-blobs}}
   {{- end }}
@@ -59,6 +62,9 @@ envFrom:
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
   - {name: data, mountPath: /data}
+  {{- if .root.Values.kafkaCertificates }}
+  - {name: kafka, mountPath: /kafka, readOnly: true}
+  {{- end }}
   {{- if .root.Values.blobs.enabled }}
   - {name: blobs, mountPath: /blobs}
   {{- end }}
