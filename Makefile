@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 AEGIS_DATA ?= ../shared/data
 export AEGIS_DATA
 
-.PHONY: install full format check test integration fault fuzz load soak-history up demo docs site bench-pipeline bench-processors bench-extraction eval-extraction eval soak-processors soak-orders eval-entities train-ner train-relations lock security bandit secrets audit image scan runtime smoke clean
+.PHONY: install full format check test integration fault fuzz load soak-history up demo docs site bench-pipeline bench-scale measure-costs bench-processors bench-extraction eval-extraction eval soak-processors soak-orders eval-entities train-ner train-relations lock security bandit secrets audit image scan runtime smoke clean
 
 # What a user runs needs the runtime lock only; developers get the tools on top.
 $(VENV)/.runtime: requirements.lock pyproject.toml requirements-uv.lock
@@ -67,6 +67,13 @@ soak-history: install
 
 bench-pipeline: install
 	$(BIN)/python -m tests.bench_pipeline --report build/bench-pipeline.json
+
+bench-scale: install
+	$(BIN)/python -m tests.bench_scale --report build/bench-scale.json
+
+# For `aegis capacity`: deploy/capacity.json is such a report.
+measure-costs: install
+	$(BIN)/python -m tests.measure_costs --report build/capacity.json
 
 # Beside these: OLLAMA_URL compares an Ollama server that holds the same model.
 bench-processors: install

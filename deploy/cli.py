@@ -5,6 +5,7 @@ import typer
 from deploy.commands import (
     ask,
     backup,
+    capacity,
     check,
     delivery,
     demo,
@@ -42,6 +43,7 @@ for command in (
     backup.backup,
     backup.restore,
     backup.rebuild,
+    capacity.capacity,
     keys.audit,
     run.worker,
     run.node,
