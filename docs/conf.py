@@ -17,7 +17,6 @@ extensions = ["myst_parser"]
 myst_enable_extensions: list[str] = []  # the pages are plain Markdown: a code host shows them as well
 myst_fence_as_directive = {"mermaid"}
 myst_heading_anchors = 6
-suppress_warnings = ["toc.not_readable"]  # a page that a branch does not have yet; toc.not_included stays an error
 nitpicky = True
 
 html_theme = "furo"
