@@ -195,7 +195,7 @@ def test_the_key_of_the_tab_goes_with_every_request(page: Page) -> None:
 @pytest.mark.integration
 @pytest.mark.timeout(600)
 def test_a_life_of_documents_on_the_whole_system(browser: Browser, tmp_path: Path) -> None:
-    """Two are uploaded; one is indexed, the poisoned one is dead, looked at and replayed."""
+    """Two are uploaded; one is indexed, asked about and drawn, the poisoned one is dead, looked at and replayed."""
     with started(Settings(data_dir=tmp_path, api={"port": 0})) as system:
         system.wait_until_ready(timeout=300)
         with tab(browser, f"{system.running.api_url}/console/") as opened:
@@ -210,6 +210,18 @@ def test_a_life_of_documents_on_the_whole_system(browser: Browser, tmp_path: Pat
                 row = page.get_by_role("listitem").filter(has=page.get_by_role("link", name=name))
                 expect(row).to_contain_text(state, timeout=90_000)
             picture(page, "system-documents")
+            page.goto("ask")
+            page.get_by_label("Question").fill("Of what did Lovelace die, and when?")
+            page.keyboard.press("Control+Enter")
+            expect(page.locator("mark").filter(has_text="Lovelace died of cancer").first).to_be_visible(timeout=60_000)
+            picture(page, "system-ask")
+            page.goto("graph")
+            page.get_by_label("Name of").fill("Charles Babbage")
+            page.keyboard.press("Enter")
+            expect(page.locator("canvas")).to_be_visible(timeout=60_000)
+            page.get_by_role("button", name="→").first.click()
+            expect(page.get_by_text("said in")).to_be_visible()
+            picture(page, "system-graph")
             page.goto("dead-letters")
             page.get_by_role("button", name="damaged-report.pdf").click()
             expect(page.get_by_role("dialog")).to_contain_text("bytes")
