@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 AEGIS_DATA ?= ../shared/data
 export AEGIS_DATA
 
-.PHONY: install full format check test integration fault fuzz load soak-history up demo docs site bench-pipeline bench-scale measure-costs bench-processors bench-extraction eval-extraction eval soak-processors soak-orders eval-entities train-ner train-relations lock security bandit secrets audit image scan runtime smoke clean
+.PHONY: install full format check test integration fault fuzz load soak-history up demo docs site bench-pipeline bench-scale measure-costs bench-processors bench-extraction eval-extraction eval soak-processors soak-orders soak-reindex eval-entities train-ner train-relations lock security bandit secrets audit image scan runtime smoke clean
 
 # What a user runs needs the runtime lock only; developers get the tools on top.
 $(VENV)/.runtime: requirements.lock pyproject.toml requirements-uv.lock
@@ -100,6 +100,9 @@ eval-entities: install
 
 soak-processors: install
 	$(BIN)/python -m tests.bench_processors --soak 20
+
+soak-reindex: install
+	$(BIN)/python -m tests.soak_reindex --documents 2000 --kill --report build/soak-reindex.json
 
 # The weights that ship come from here: hours on two cores.
 train-ner: install

@@ -9,13 +9,14 @@ from api.access.rules import allowed_hosts
 from api.answers.flow import Answers
 from api.body_limit import BodyLimit
 from api.breakers import Breakers
-from api.console.mount import PATH, Console
+from api.console.mount import PATH
 from api.crashes import Crashes
-from api.draining import Drained, Draining
+from api.draining import Drained
 from api.fetching import Fetcher
 from api.measured import Measured
 from api.metrics import RequestMetrics
 from api.ports import Ports
+from api.process import Process
 from api.request_ids import RequestIds
 from api.retrievers.entities import Entities
 from api.routes import (
@@ -45,9 +46,13 @@ _CREDENTIALS = (HTTPBearer(auto_error=False), APIKeyHeader(name="X-API-Key", aut
 _CHUNK_LAG_MAX_AGE = 2.0
 
 
-def create_app(settings: Settings, ports: Ports) -> FastAPI:
-    """The API over ``ports``. It owns none of them: whoever made them closes them."""
-    console = Console(settings.data_dir) if settings.api.console else None
+def create_app(settings: Settings, ports: Ports, process: Process | None = None) -> FastAPI:
+    """The API over ``ports``. It owns none of them: whoever made them closes them.
+
+    Apps that follow one another in a process (``api.switch.Switch``) are given what they share as ``process``.
+    """
+    process = process or Process.of(settings)
+    console = process.console
     app = FastAPI(
         title="Aegis Streams",
         version="1",
@@ -62,12 +67,12 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
     problems.install(app)
     breakers = Breakers(settings.api)
     ports = breakers.around(ports)
-    app.state.draining = draining = Draining()
+    app.state.draining = process.draining
     # The last one added meets a request first.
     app.add_middleware(BodyLimit, max_body_mb=settings.api.max_body_mb, large=frozenset({documents.DOCUMENTS}))
     app.add_middleware(Guard, access=ports.access, hosts=allowed_hosts(settings.api.host, settings.access.hosts))
     app.add_middleware(Crashes)
-    app.add_middleware(Drained, draining=draining)
+    app.add_middleware(Drained, draining=process.draining)
     app.add_middleware(RequestMetrics)
     app.add_middleware(RequestIds)
     chunk_lag = Measured(lambda: ports.lag.seconds_behind("chunk"), max_age=_CHUNK_LAG_MAX_AGE)
@@ -78,7 +83,7 @@ def create_app(settings: Settings, ports: Ports) -> FastAPI:
     app.include_router(statuses.router(ports.status))
     search = Search(ports, rerank_candidates=settings.reranking.candidates, graph_timeout=settings.graph.search_timeout)
     app.include_router(searching.router(search, timeout=settings.api.search_timeout))
-    answers = Answers(ports, search, settings, breakers)
+    answers = Answers(ports, search, settings, breakers, process.sessions)
     app.include_router(chat.router(answers))
     app.include_router(completions.router(answers))
     app.include_router(llm.router(ports, breakers, settings.answers))

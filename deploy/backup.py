@@ -17,7 +17,7 @@ from deploy.running import owned
 from schemas.settings import Settings
 
 _MANIFEST = "manifest.json"
-_LEFT_OUT = frozenset({"lock", "running.json", "logs", "faust"})  # hold nothing that matters
+_LEFT_OUT = frozenset({"lock", "running.json", "reindex.lock", "logs", "faust"})  # hold nothing that matters
 
 
 class Manifest(BaseModel):

@@ -16,6 +16,7 @@ from deploy.commands import (
     lag,
     llm,
     mcp,
+    reindex,
     run,
     topics,
 )
@@ -40,6 +41,7 @@ for command in (
     check.check,
     check.digest,
     delivery.smoke,
+    reindex.reindex,
     backup.backup,
     backup.restore,
     backup.rebuild,

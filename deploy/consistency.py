@@ -19,13 +19,13 @@ _SECONDS_PER_PAGE = 300.0
 
 
 def consistency_of(
-    vectors: VectorStore, graph: GraphStore, view: StatusView | None, bootstrap_servers: str
+    vectors: VectorStore, graph: GraphStore, view: StatusView | None, bootstrap_servers: str, *, generation: str
 ) -> Consistency:
     """The comparison of opened stores; without a view, of nothing but the stores."""
     audit = GraphAudit(graph.transact)
     if view is None:
         return Consistency(vectors, audit)
-    meter = LagMeter(bootstrap_servers)
+    meter = LagMeter(bootstrap_servers, generation=generation)
     return Consistency(vectors, audit, view, lambda: unread(meter.measure(retries=True)))
 
 
@@ -80,7 +80,10 @@ def opened_consistency(settings: Settings, running: Running | None) -> Iterator[
         stack.callback(graph.close)
         view = None
         if running:
-            view = StatusView(running.bootstrap_servers, max_documents=settings.status.max_documents)
+            view = StatusView(
+                running.bootstrap_servers, max_documents=settings.status.max_documents, generation=settings.generation
+            )
             view.start()
             stack.callback(view.stop)
-        yield consistency_of(vectors, graph, view, running.bootstrap_servers if running else "")
+        servers = running.bootstrap_servers if running else ""
+        yield consistency_of(vectors, graph, view, servers, generation=settings.generation)

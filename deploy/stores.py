@@ -1,8 +1,10 @@
 """Opening the stores: the embedded ones by their only owner, or the servers' adapters."""
 
+import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
 from api.retrievers.edge import EdgeRetriever
@@ -21,6 +23,8 @@ from streams.sinks.index import Store
 from streams.sinks.ladybug import LadybugGraphStore, open_graph
 from streams.sinks.links import GraphStore as WritableGraph
 from streams.sinks.points import StoredChunk
+
+_STORE_FOLDER = re.compile(r"(?:vectors|graph)(?:-(g\d+))?")
 
 SparseEncoder = Callable[[str], SparseVector]
 
@@ -75,7 +79,7 @@ def open_vectors(settings: Settings) -> VectorSides:
     encode = build.build_sparse_encoder().document
     if settings.vectors.url:
         return _open_server(settings, encode, model=model, dimension=dimension)
-    folder = settings.data_dir / "vectors"
+    folder = store_folder(settings, "vectors")
     shard = open_shard(folder, model=model, dimension=dimension)
     edge_store = EdgeVectorStore(shard, encode, folder=folder, model=model, dimension=dimension)
     return VectorSides(edge_store, EdgeRetriever(shard))
@@ -87,6 +91,7 @@ class GraphSides:
 
     store: GraphStore
     reader: GraphReader
+    close: Callable[[], None] = lambda: None  # what both stand on, once neither is used any more
 
 
 def open_graphs(settings: Settings) -> GraphSides:
@@ -98,8 +103,14 @@ def open_graphs(settings: Settings) -> GraphSides:
     """
     if settings.graph.url:
         return _open_neo4j(settings.graph)
-    database = open_graph(settings.data_dir / "graph", buffer_pool_mb=settings.graph.buffer_pool_mb)
-    return GraphSides(LadybugGraphStore(database), LadybugGraph(database))
+    database = open_graph(store_folder(settings, "graph"), buffer_pool_mb=settings.graph.buffer_pool_mb)
+    reader = LadybugGraph(database)
+
+    def close() -> None:
+        reader.close()
+        database.close()
+
+    return GraphSides(LadybugGraphStore(database), reader, close)
 
 
 def open_graph_store(settings: Settings) -> GraphStore:
@@ -107,9 +118,16 @@ def open_graph_store(settings: Settings) -> GraphStore:
     return open_graphs(settings).store
 
 
-def once(open_it: Callable[[Settings], Any], settings: Settings) -> Callable[[], Any]:
-    """A way to get a store that opens it when first asked."""
-    return cache(lambda: open_it(settings))
+def store_folder(settings: Settings, store: str) -> Path:
+    """Where an embedded store (``vectors``, ``graph``) of this generation lies."""
+    return settings.data_dir / (f"{store}-{settings.generation}" if settings.generation else store)
+
+
+def drop_stores(data_dir: Path, drop: Callable[[str], bool]) -> None:
+    """Delete the embedded stores of those generations."""
+    for folder in data_dir.iterdir():
+        if (found := _STORE_FOLDER.fullmatch(folder.name)) and drop(found[1] or ""):
+            shutil.rmtree(folder)
 
 
 def _open_server(settings: Settings, encode: SparseEncoder, *, model: str, dimension: int) -> VectorSides:
@@ -122,7 +140,7 @@ def _open_server(settings: Settings, encode: SparseEncoder, *, model: str, dimen
     client = QdrantClient(
         url=settings.vectors.url, api_key=key.get_secret_value() if key else None, timeout=round(timeout)
     )
-    collection = open_collection(client, model=model, dimension=dimension)
+    collection = open_collection(client, model=model, dimension=dimension, generation=settings.generation)
     store = QdrantVectorStore(client, collection, encode, model=model, dimension=dimension)
     return VectorSides(store, QdrantRetriever(client, collection))
 

@@ -92,6 +92,12 @@ class Embedder:
         with self._loading:
             _ = self.tokenizer, self._batcher
 
+    def close(self) -> None:
+        """Let what still waits fail with ``UnavailableError`` and give up the model."""
+        if "_batcher" in self.__dict__:
+            self._batcher.close()
+            del self._batcher
+
     def submit(
         self, texts: Sequence[str], *, priority: Priority, caller: str = "", deadline: float | None = None
     ) -> Future[Vectors]:

@@ -393,6 +393,11 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(Path(".aegis"), description="Embedded broker, stores, blobs and logs live here.")
+    generation: str = Field(
+        "",
+        pattern=r"^(g[1-9][0-9]{0,5})?$",
+        description="Which index this is: a suffix of its topics, groups and stores; `aegis reindex` counts it up.",
+    )
     blob_url: str = Field("", description="fsspec URL of the blob store; empty means a folder in data_dir.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     kafka: Kafka = Kafka()

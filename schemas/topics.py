@@ -70,14 +70,23 @@ def dead_letter_topic(stage: StageName) -> Topic:
 TARGETS: dict[StageName, Topic] = {"chunk": CHUNKS, "embed": EMBEDDINGS, "extract": EXTRACTIONS}
 
 
-def group_of(stage: StageName) -> str:
+def named(topic: Topic, generation: str = "") -> str:
+    """What the topic is called in a generation of the index; all of them read the same documents."""
+    return f"{topic.name}.{generation}" if generation and topic.name != DOCUMENTS.name else topic.name
+
+
+def group_of(stage: StageName, generation: str = "") -> str:
     """Consumer group (and Faust app id) of a stage."""
-    return f"aegis-{stage}"
+    return _suffixed(f"aegis-{stage}", generation)
 
 
-def retry_group_of(stage: StageName) -> str:
+def retry_group_of(stage: StageName, generation: str = "") -> str:
     """Consumer group that moves a stage's due records from its retry topics back to its source."""
-    return f"aegis-{stage}-retry"
+    return _suffixed(f"aegis-{stage}-retry", generation)
+
+
+def _suffixed(group: str, generation: str) -> str:
+    return f"{group}-{generation}" if generation else group
 
 
 ALL: tuple[Topic, ...] = (

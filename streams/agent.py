@@ -19,7 +19,7 @@ from faust.auth import SASLCredentials, SSLCredentials
 
 from schemas.headers import Headers
 from schemas.settings import Kafka, Settings
-from schemas.topics import SOURCES, group_of
+from schemas.topics import SOURCES, group_of, named
 from streams import metrics
 from streams.delivery import TopicDelivery
 from streams.health import StageHealth
@@ -37,13 +37,13 @@ def faust_app(
     stage: Stage[Any], settings: Settings, bootstrap_servers: str, health: StageHealth, executor: Executor
 ) -> faust.App:
     """The app that runs ``stage`` in ``executor``'s one thread; its id is the consumer group."""
-    folder = Path(settings.data_dir) / "faust"
+    folder, generation = Path(settings.data_dir) / "faust", settings.generation
     folder.mkdir(parents=True, exist_ok=True)
     app = faust.App(
-        id=group_of(stage.name),
+        id=group_of(stage.name, generation),
         broker=[f"kafka://{server}" for server in bootstrap_servers.split(",")],
         broker_credentials=_credentials(settings.kafka),
-        datadir=folder / stage.name,
+        datadir=folder / group_of(stage.name, generation),
         key_serializer="raw",
         value_serializer="raw",
         processing_guarantee="at_least_once",
@@ -83,7 +83,9 @@ def faust_app(
         health.partitions = frozenset(tp.partition for tp in assigned)
         health.assigned.set()
 
-    @app.agent(app.topic(SOURCES[stage.name].name, key_serializer="raw", value_serializer="raw"), concurrency=1)  # type: ignore[untyped-decorator]
+    source = app.topic(named(SOURCES[stage.name], generation), key_serializer="raw", value_serializer="raw")
+
+    @app.agent(source, concurrency=1)  # type: ignore[untyped-decorator]
     async def run(stream: Any) -> None:
         async for events in _batches(stream, stage):
             try:

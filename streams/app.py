@@ -18,7 +18,7 @@ from processors.routing.observer import UNOBSERVED as UNOBSERVED_ROUTING
 from processors.routing.observer import Observer as RoutingObserver
 from schemas.records import EmbeddedChunk, StageName
 from schemas.settings import Settings
-from schemas.topics import SOURCES, group_of
+from schemas.topics import SOURCES, group_of, named
 from streams.agent import EXIT_UNDELIVERABLE, faust_app
 from streams.blobs import Blobs
 from streams.chunking import Chunker, chunk_stage
@@ -71,15 +71,17 @@ class Worker:
 
     async def _start(self, name: StageName) -> "_Started":
         health, bootstrap_servers = self.healths[name], self.resources.bootstrap_servers
-        await asyncio.to_thread(initialise_offsets, bootstrap_servers, group_of(name), SOURCES[name].name)
+        generation = self.resources.settings.generation
+        group, source = group_of(name, generation), named(SOURCES[name], generation)
+        await asyncio.to_thread(initialise_offsets, bootstrap_servers, group, source)
         stage = await asyncio.to_thread(build_stage, name, self.resources, health)
         executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         app = faust_app(stage, self.resources.settings, bootstrap_servers, health, executor)
         await app.start()
         health.problem = None
-        mover = RetryMover(name, bootstrap_servers)
+        mover = RetryMover(name, bootstrap_servers, generation=generation)
         mover.start()
-        start_watchdog(health, bootstrap_servers, self.resources.settings.watchdog)
+        start_watchdog(health, bootstrap_servers, self.resources.settings.watchdog, generation=generation)
         log.info("stage-started", stage=name)
         return _Started(stage, app, mover, executor)
 

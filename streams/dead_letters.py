@@ -15,7 +15,7 @@ from schemas import headers as names
 from schemas.dead_letters import Backlog, DeadLetter, Filter, stage_of
 from schemas.headers import header, original, with_headers
 from schemas.records import STAGES, StageName
-from schemas.topics import RESOLUTIONS, SOURCES, dead_letter_topic
+from schemas.topics import RESOLUTIONS, SOURCES, dead_letter_topic, named
 from streams.kafka import producer_configuration, read_all, send_now
 from streams.offsets import client_configuration
 from streams.record import Record
@@ -26,8 +26,10 @@ _EVERY = Filter()
 class DeadLetters:
     """The dead-letter topics of all stages."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
+    def __init__(self, bootstrap_servers: str, *, generation: str = "") -> None:
         self._bootstrap_servers = bootstrap_servers
+        self._generation = generation
+        self._resolutions = named(RESOLUTIONS, generation)
 
     def find(self, which: Filter = _EVERY, *, limit: int | None = None) -> list[DeadLetter]:
         """Unresolved dead letters, oldest first."""
@@ -62,8 +64,8 @@ class DeadLetters:
             started = time.monotonic()
             if action == "replayed":
                 headers = with_headers(original(record.headers), {names.STAGE: letter.stage})
-                send_now(producer, SOURCES[letter.stage].name, record.key, record.value, headers)
-            send_now(producer, RESOLUTIONS.name, letter.id.encode(), f'{{"action":"{action}"}}'.encode(), [])
+                send_now(producer, named(SOURCES[letter.stage], self._generation), record.key, record.value, headers)
+            send_now(producer, self._resolutions, letter.id.encode(), f'{{"action":"{action}"}}'.encode(), [])
             yield letter
             if rate:
                 time.sleep(max(0.0, 1 / rate - (time.monotonic() - started)))
@@ -72,14 +74,17 @@ class DeadLetters:
 
     def _matching(self, which: Filter) -> Iterator[tuple[DeadLetter, Record]]:
         resolved = self._resolved()
-        stages = {dead_letter_topic(stage).name: stage for stage in which.stages}
+        stages = {self._topic(stage): stage for stage in which.stages}
         for record in read_all(self._bootstrap_servers, list(stages)):
             letter = _letter(stages[record.topic], record)
             if letter.id not in resolved and which.matches(letter):
                 yield letter, record
 
+    def _topic(self, stage: StageName) -> str:
+        return named(dead_letter_topic(stage), self._generation)
+
     def _resolved(self) -> set[str]:
-        last = {record.key: record.value for record in read_all(self._bootstrap_servers, [RESOLUTIONS.name])}
+        last = {record.key: record.value for record in read_all(self._bootstrap_servers, [self._resolutions])}
         return {key.decode() for key, value in last.items() if key and value}
 
     def _cut(self, stages: set[StageName]) -> None:
@@ -87,8 +92,8 @@ class DeadLetters:
         resolved = self._resolved()
         ends: dict[tuple[StageName, int], int] = {}
         blocked: set[tuple[StageName, int]] = set()
-        for record in read_all(self._bootstrap_servers, [dead_letter_topic(stage).name for stage in stages]):
-            stage = next(stage for stage in stages if dead_letter_topic(stage).name == record.topic)
+        for record in read_all(self._bootstrap_servers, [self._topic(stage) for stage in stages]):
+            stage = next(stage for stage in stages if self._topic(stage) == record.topic)
             where = (stage, record.partition)
             if where not in blocked and f"{stage}/{record.partition}/{record.offset}" in resolved:
                 ends[where] = record.offset + 1
@@ -97,14 +102,14 @@ class DeadLetters:
         if not ends:
             return
         admin = AdminClient(client_configuration(self._bootstrap_servers))
-        cuts = [TopicPartition(dead_letter_topic(stage).name, part, end) for (stage, part), end in ends.items()]
+        cuts = [TopicPartition(self._topic(stage), part, end) for (stage, part), end in ends.items()]
         for cut in admin.delete_records(cuts).values():
             cut.result(timeout=30)
         producer = Producer(producer_configuration(self._bootstrap_servers))
         for letter_id in resolved:
             where = (stage_of(letter_id), int(letter_id.split("/")[1]))
             if int(letter_id.split("/")[2]) < ends.get(where, 0):
-                producer.produce(RESOLUTIONS.name, key=letter_id.encode(), value=None)
+                producer.produce(self._resolutions, key=letter_id.encode(), value=None)
         producer.flush(30)
 
 

@@ -16,7 +16,7 @@ from schemas import headers as names
 from schemas.headers import Headers, carried, header, original, with_headers
 from schemas.records import Revision, StageName, State, StatusRecord
 from schemas.settings import Settings
-from schemas.topics import RETRY_DELAYS, SOURCES, STATUS, TARGETS, dead_letter_topic, retry_topic
+from schemas.topics import RETRY_DELAYS, SOURCES, STATUS, TARGETS, dead_letter_topic, named, retry_topic
 from streams import metrics
 from streams.breaker import Breaker
 from streams.health import StageHealth
@@ -41,6 +41,7 @@ class TopicDelivery:
         self._stage = stage
         self._send = send
         self._retry = settings.retry
+        self._generation = settings.generation
         self._health = health
         self._breaker = Breaker(settings.breaker)
         self._pauses = 0
@@ -113,15 +114,16 @@ class TopicDelivery:
 
     async def _send_output(self, record: Record, output: BaseModel, value: bytes) -> None:
         if isinstance(output, StatusRecord):
-            await self._send(STATUS.name, status_key(output), value, carried(record.headers))
+            await self._send(named(STATUS, self._generation), status_key(output), value, carried(record.headers))
         else:
             added = {names.CORRELATION_ID: record.correlation_id}
-            await self._send(TARGETS[self._stage].name, record.key, value, with_headers(carried(record.headers), added))
+            target = named(TARGETS[self._stage], self._generation)
+            await self._send(target, record.key, value, with_headers(carried(record.headers), added))
 
     async def _send_later(self, record: Record, error: PipelineError, delay: str) -> None:
         due = int((time.time() + RETRY_DELAYS[delay].total_seconds()) * 1000)
         added = self._failed(record) | {names.DUE_AT: str(due), names.STAGE: self._stage}
-        topic = retry_topic(self._stage, delay).name
+        topic = named(retry_topic(self._stage, delay), self._generation)
         await self._send(topic, record.key, record.value, with_headers(record.headers, added))
         await self._report(record, "retrying", f"{error} (attempt {record.attempt + 1}, again in {delay})")
         self._health.retried += 1
@@ -139,7 +141,7 @@ class TopicDelivery:
             names.ERROR_MESSAGE: str(error)[:_MAX_MESSAGE],
             names.ERROR_STACKTRACE: stacktrace[-_MAX_STACKTRACE:],
         }
-        topic = dead_letter_topic(self._stage).name
+        topic = named(dead_letter_topic(self._stage), self._generation)
         await self._send(topic, record.key, record.value, with_headers(original(record.headers), added))
         await self._report(record, "dead-lettered", str(error))
         self._health.dead_lettered += 1
@@ -173,7 +175,12 @@ class TopicDelivery:
             at=time.time(),
             error=reason[:_MAX_MESSAGE],
         )
-        await self._send(STATUS.name, status_key(status), status.model_dump_json().encode(), carried(record.headers))
+        await self._send(
+            named(STATUS, self._generation),
+            status_key(status),
+            status.model_dump_json().encode(),
+            carried(record.headers),
+        )
 
 
 def status_key(status: StatusRecord) -> bytes:

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from pydantic import BaseModel
 
 from schemas.records import STAGES, StageName
-from schemas.topics import RETRY_DELAYS, SOURCES, group_of, retry_group_of, retry_topic
+from schemas.topics import RETRY_DELAYS, SOURCES, group_of, named, retry_group_of, retry_topic
 from streams.kafka import reader, record_of
 from streams.offsets import client_configuration, committed, partitions_of
 
@@ -61,8 +61,9 @@ def unread(groups: Sequence[GroupLag]) -> int:
 class LagMeter:
     """Measures from outside, with committed offsets and the log's own timestamps: a stalled worker cannot lie."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
+    def __init__(self, bootstrap_servers: str, *, generation: str = "") -> None:
         self._bootstrap_servers = bootstrap_servers
+        self._generation = generation
         self._admin = AdminClient(client_configuration(bootstrap_servers))
         self._seen: dict[str, deque[_Seen]] = {}
 
@@ -75,10 +76,9 @@ class LagMeter:
         """
         consumer = reader(self._bootstrap_servers)
         try:
-            groups = [self._group(consumer, stage, group_of(stage), [SOURCES[stage].name]) for stage in stages]
+            groups = [self._of_stage(consumer, stage) for stage in stages]
             if retries:
-                tiers = {stage: [retry_topic(stage, delay).name for delay in RETRY_DELAYS] for stage in stages}
-                groups += [self._group(consumer, stage, retry_group_of(stage), tiers[stage]) for stage in stages]
+                groups += [self._of_retries(consumer, stage) for stage in stages]
             return groups
         finally:
             consumer.close()
@@ -97,6 +97,14 @@ class LagMeter:
     def seconds_behind(self, stage: StageName) -> float | None:
         """Age of the oldest record that the stage has not read; 0 without lag, None when it never read."""
         return self.measure([stage])[0].seconds
+
+    def _of_stage(self, consumer: Consumer, stage: StageName) -> GroupLag:
+        source = named(SOURCES[stage], self._generation)
+        return self._group(consumer, stage, group_of(stage, self._generation), [source])
+
+    def _of_retries(self, consumer: Consumer, stage: StageName) -> GroupLag:
+        tiers = [named(retry_topic(stage, delay), self._generation) for delay in RETRY_DELAYS]
+        return self._group(consumer, stage, retry_group_of(stage, self._generation), tiers)
 
     def _group(self, consumer: Consumer, stage: StageName, group: str, topics: Sequence[str]) -> GroupLag:
         tps = [tp for topic in topics for tp in partitions_of(self._admin, topic)]

@@ -19,7 +19,7 @@ from schemas.headers import encoded
 from schemas.ids import entity_pair_id
 from schemas.records import Decision, DocumentRecord, Verdict
 from schemas.settings import Settings
-from schemas.topics import DOCUMENTS, EXTRACTIONS
+from schemas.topics import DOCUMENTS, EXTRACTIONS, named
 from streams.blobs import Blobs
 from streams.kafka import producer_configuration
 from streams.security import rdkafka_security
@@ -46,6 +46,7 @@ class Publisher:
         self._producer = Producer(producer_configuration(bootstrap_servers) | rdkafka_security(settings.kafka))
         self._blobs = Blobs(settings.blob_store_url())
         self._max_record_bytes = settings.kafka.max_record_bytes
+        self._extractions = named(EXTRACTIONS, settings.generation)
         self._lock = threading.Lock()
         self._last_version = 0
         self._failed: list[str] = []
@@ -84,7 +85,7 @@ class Publisher:
         version, pair = self._next_version(), entity_pair_id(first, second)
         decision = Decision(first=first, second=second, verdict=verdict, reason=reason, version=version)
         correlation_id = correlation_id or str(uuid.uuid4())
-        self._produce(EXTRACTIONS.name, pair, decision.model_dump_json().encode(), _headers(correlation_id))
+        self._produce(self._extractions, pair, decision.model_dump_json().encode(), _headers(correlation_id))
         return Published(pair, version, correlation_id)
 
     def flush(self, *, timeout: float = 60.0) -> None:

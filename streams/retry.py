@@ -10,7 +10,7 @@ from opentelemetry import trace
 
 from schemas import headers as names
 from schemas.records import StageName
-from schemas.topics import RETRY_DELAYS, SOURCES, retry_group_of, retry_topic
+from schemas.topics import RETRY_DELAYS, SOURCES, named, retry_group_of, retry_topic
 from streams.kafka import producer_configuration, record_of, send_now
 from streams.offsets import client_configuration
 from streams.tracing import in_span
@@ -21,14 +21,16 @@ log = structlog.get_logger()
 class RetryMover:
     """A thread that waits for records to be due; a partition whose head is not due is paused, so nothing else waits."""
 
-    def __init__(self, stage: StageName, bootstrap_servers: str) -> None:
-        self._stage = stage
+    def __init__(self, stage: StageName, bootstrap_servers: str, *, generation: str = "") -> None:
+        self._group = retry_group_of(stage, generation)
+        self._source = named(SOURCES[stage], generation)
+        self._topics = [named(retry_topic(stage, delay), generation) for delay in RETRY_DELAYS]
         self._stopping = threading.Event()
         self._paused: dict[tuple[str, int], tuple[float, int]] = {}
         self._consumer = Consumer(
             client_configuration(bootstrap_servers)
             | {
-                "group.id": retry_group_of(stage),
+                "group.id": self._group,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "queued.max.messages.kbytes": 4096,
@@ -39,8 +41,7 @@ class RetryMover:
 
     def start(self) -> None:
         """Start moving."""
-        topics = [retry_topic(self._stage, delay).name for delay in RETRY_DELAYS]
-        self._consumer.subscribe(topics, on_assign=self._forget, on_revoke=self._forget)
+        self._consumer.subscribe(self._topics, on_assign=self._forget, on_revoke=self._forget)
         self._thread.start()
 
     def stop(self) -> None:
@@ -61,7 +62,7 @@ class RetryMover:
                 if message is not None and message.error() is None:
                     self._take_or_keep(message)
             except Exception as error:  # whatever it was, the thread goes on: nothing is committed that was not moved
-                log.warning("retry-mover", stage=self._stage, error=repr(error))
+                log.warning("retry-mover", group=self._group, error=repr(error))
                 self._stopping.wait(1.0)
 
     def _take_or_keep(self, message: Message) -> None:
@@ -81,10 +82,10 @@ class RetryMover:
             self._paused[record.topic, record.partition] = (time.monotonic() + wait, record.offset)
             self._consumer.pause([tp])
             return
-        moved = in_span(record, "retry", retry_group_of(self._stage))
+        moved = in_span(record, "retry", self._group)
         headers = [(key, value) for key, value in moved.headers if key != names.DUE_AT]
         with trace.use_span(moved.span, end_on_exit=True):
-            send_now(self._producer, SOURCES[self._stage].name, record.key, record.value, headers)
+            send_now(self._producer, self._source, record.key, record.value, headers)
         self._consumer.commit(offsets=[TopicPartition(tp.topic, tp.partition, tp.offset + 1)], asynchronous=False)
 
     def _resume_due(self) -> None:

@@ -13,7 +13,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from schemas.ids import document_prefix
 from schemas.records import StatusRecord
 from schemas.status import SETTLED, DocumentStatus
-from schemas.topics import STATUS
+from schemas.topics import STATUS, named
 from streams.extraction_log import ExtractionLog
 from streams.kafka import end_offsets, reader
 from streams.offsets import client_configuration, partitions_of
@@ -24,9 +24,10 @@ log = structlog.get_logger()
 class StatusView:
     """Follows the status topic in a thread. Beyond ``max_documents`` the longest unchanged are forgotten."""
 
-    def __init__(self, bootstrap_servers: str, *, max_documents: int) -> None:
+    def __init__(self, bootstrap_servers: str, *, max_documents: int, generation: str = "") -> None:
         self.extractions = ExtractionLog()
         self._max_documents = max_documents
+        self._topic = named(STATUS, generation)
         self._documents: OrderedDict[str, DocumentStatus] = OrderedDict()
         self._changed = threading.Condition()
         self._positions: dict[tuple[str, int], int] = {}
@@ -37,7 +38,7 @@ class StatusView:
 
     def start(self) -> None:
         """Start following; returns at once (see ``catch_up``)."""
-        partitions = _status_partitions(self._bootstrap_servers)
+        partitions = _partitions(self._bootstrap_servers, self._topic)
         self._consumer.assign([TopicPartition(tp.topic, tp.partition, 0) for tp in partitions])
         self._thread.start()
 
@@ -116,7 +117,7 @@ class StatusView:
         consumer = reader(self._bootstrap_servers)
         try:
             admin = AdminClient(client_configuration(self._bootstrap_servers))
-            ends = end_offsets(consumer, partitions_of(admin, STATUS.name))
+            ends = end_offsets(consumer, partitions_of(admin, self._topic))
         finally:
             consumer.close()
         with self._changed:
@@ -155,6 +156,6 @@ class StatusView:
     stop=stop_after_delay(30),
     reraise=True,
 )
-def _status_partitions(bootstrap_servers: str) -> list[TopicPartition]:
+def _partitions(bootstrap_servers: str, topic: str) -> list[TopicPartition]:
     """A topic that was created a moment ago may not be known to the broker yet."""
-    return partitions_of(AdminClient(client_configuration(bootstrap_servers)), STATUS.name)
+    return partitions_of(AdminClient(client_configuration(bootstrap_servers)), topic)

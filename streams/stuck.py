@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from schemas.records import STAGES, StageName
 from schemas.status import DocumentStatus, Stuck
-from schemas.topics import RETRY_DELAYS, SOURCES, group_of, retry_group_of, retry_topic
+from schemas.topics import RETRY_DELAYS, SOURCES, group_of, named, retry_group_of, retry_topic
 from streams.kafka import read_all
 from streams.record import Record
 
@@ -25,7 +25,12 @@ class _Unread(NamedTuple):
 
 
 def stuck(
-    bootstrap_servers: str, unfinished: Sequence[DocumentStatus], *, older_than: float, limit: int
+    bootstrap_servers: str,
+    unfinished: Sequence[DocumentStatus],
+    *,
+    older_than: float,
+    limit: int,
+    generation: str = "",
 ) -> list[Stuck]:
     """Documents without progress for ``older_than`` seconds, the longest first.
 
@@ -33,7 +38,7 @@ def stuck(
         LookupError: A topic does not exist.
         KafkaException: The broker does not answer.
     """
-    unread = _oldest_unread(bootstrap_servers)
+    unread = _oldest_unread(bootstrap_servers, generation)
     waiting = {status.document_id: status for status in unfinished}
     found = [_stuck(id_, waiting.get(id_), unread.get(id_)) for id_ in {**waiting, **unread}]
     before = time.time() - older_than
@@ -57,12 +62,13 @@ def _stuck(document_id: str, status: DocumentStatus | None, unread: _Unread | No
     )
 
 
-def _oldest_unread(bootstrap_servers: str) -> dict[str, _Unread]:
+def _oldest_unread(bootstrap_servers: str, generation: str) -> dict[str, _Unread]:
     """The first unread record of every document that has one, by the earliest stage."""
     found: dict[str, _Unread] = {}
     for stage in STAGES:
-        retries = [retry_topic(stage, delay).name for delay in RETRY_DELAYS]
-        for group, topics in ((group_of(stage), [SOURCES[stage].name]), (retry_group_of(stage), retries)):
+        retries = [named(retry_topic(stage, delay), generation) for delay in RETRY_DELAYS]
+        source = [named(SOURCES[stage], generation)]
+        for group, topics in ((group_of(stage, generation), source), (retry_group_of(stage, generation), retries)):
             for record in islice(read_all(bootstrap_servers, topics, unread_by=group), _MAX_UNREAD):
                 if record.is_for(stage) and record.document_id is not None:
                     found.setdefault(record.document_id, _Unread(stage, record))

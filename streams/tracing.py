@@ -16,7 +16,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from schemas import headers as names
 from schemas.headers import Headers, header, with_headers
 from schemas.records import StageName
-from schemas.topics import SOURCES, group_of
+from schemas.topics import SOURCES, group_of, named
 from streams.record import Record
 
 Attribute = str | int | bool
@@ -95,14 +95,14 @@ def span_of(record: Record) -> Span:
 
 
 @contextmanager
-def batch_spans(stage: StageName, records: Sequence[Record]) -> Iterator[list[Record]]:
+def batch_spans(stage: StageName, records: Sequence[Record], *, generation: str = "") -> Iterator[list[Record]]:
     """A trace of the micro-batch, with a link to each record's context; gives the records in spans of their own.
 
     A record's span ends with its outcome (``ended``), at the latest with the batch.
     """
-    group = group_of(stage)
+    group, source = group_of(stage, generation), named(SOURCES[stage], generation)
     attributes: Attributes = {"consumer.group.name": group, "batch.message_count": len(records)}
-    batch = messaging_span(f"{stage} batch", SOURCES[stage].name, Context(), attributes)
+    batch = messaging_span(f"{stage} batch", source, Context(), attributes)
     if not batch.get_span_context().is_valid:  # no SDK
         yield list(records)
         return

@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from schemas.settings import Watchdog
-from schemas.topics import SOURCES, group_of
+from schemas.topics import SOURCES, group_of, named
 from streams.health import StageHealth
 from streams.offsets import client_configuration, partitions_of
 
@@ -19,21 +19,22 @@ EXIT_STALLED = 71
 _INTERVAL = 5.0
 
 
-def start_watchdog(health: StageHealth, bootstrap_servers: str, limits: Watchdog) -> threading.Thread:
+def start_watchdog(
+    health: StageHealth, bootstrap_servers: str, limits: Watchdog, *, generation: str = ""
+) -> threading.Thread:
     """Exit with status 71 after ``limits.stall`` seconds with lag that nobody reads and an agent without progress.
 
     While a batch is under way its time counts, up to ``limits.batch``: on a busy machine the stage that has to stand
     back may need minutes for one, and starting it again would only begin that batch anew.
     """
-    thread = threading.Thread(
-        target=_watch, args=(health, bootstrap_servers, limits), name=f"watchdog-{health.stage}", daemon=True
-    )
+    name, arguments = f"watchdog-{health.stage}", (health, bootstrap_servers, limits, generation)
+    thread = threading.Thread(target=_watch, args=arguments, name=name, daemon=True)
     thread.start()
     return thread
 
 
-def _watch(health: StageHealth, bootstrap_servers: str, limits: Watchdog) -> None:
-    group, topic = group_of(health.stage), SOURCES[health.stage].name
+def _watch(health: StageHealth, bootstrap_servers: str, limits: Watchdog, generation: str) -> None:
+    group, topic = group_of(health.stage, generation), named(SOURCES[health.stage], generation)
     consumer = Consumer(client_configuration(bootstrap_servers) | {"group.id": group, "enable.auto.commit": False})
     admin = AdminClient(client_configuration(bootstrap_servers))
     seen: dict[int, tuple[int, float]] = {}

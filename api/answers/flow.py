@@ -56,7 +56,9 @@ _REWRITE_TOKENS = 128
 class Answers:
     """Answers questions. More than ``AEGIS_ANSWERS__MAX_IN_FLIGHT`` at once are refused with 429."""
 
-    def __init__(self, ports: Ports, search: Search, settings: Settings, breakers: Breakers) -> None:
+    def __init__(
+        self, ports: Ports, search: Search, settings: Settings, breakers: Breakers, sessions: Sessions
+    ) -> None:
         self._ports = ports
         self._search = search
         self._settings = settings.answers
@@ -68,7 +70,7 @@ class Answers:
             else None
         )
         self._reader = Reader(ports)
-        self._sessions = Sessions(self._settings)
+        self._sessions = sessions
         self._cache = AnswerCache(self._settings)
         self._last_change = Measured(lambda: _last_change(ports), max_age=0.5)
 

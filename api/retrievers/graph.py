@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import ladybug
 
@@ -223,6 +224,17 @@ class LadybugGraph(Graph):
         self._database = database
         self._timeout_ms = int(timeout * 1000)
         self._local = threading.local()
+        self._connections: WeakSet[ladybug.Connection] = WeakSet()
+        self._closed = False
+        self._opening = threading.Lock()
+
+    def close(self) -> None:
+        """Interrupt what is being read; the database may be closed after it."""
+        with self._opening:
+            self._closed = True
+            connections = list(self._connections)
+        for connection in connections:
+            connection.close()
 
     def _query(self, query: str, **parameters: object) -> list[list[Any]]:
         try:
@@ -233,7 +245,11 @@ class LadybugGraph(Graph):
 
     def _connection(self) -> ladybug.Connection:
         if not hasattr(self._local, "connection"):
-            self._local.connection = ladybug.Connection(self._database)
+            with self._opening:
+                if self._closed:
+                    raise RuntimeError("it is closed")
+                self._local.connection = ladybug.Connection(self._database)
+                self._connections.add(self._local.connection)
             self._local.connection.set_query_timeout(self._timeout_ms)
         return self._local.connection
 

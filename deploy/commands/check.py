@@ -7,8 +7,9 @@ import typer
 from confluent_kafka import KafkaException
 
 from deploy.commands.output import AsJson, load_settings, out, print_json, reported, table
+from deploy.generations import overruled
 from deploy.running import NotRunningError, find
-from schemas.settings import Settings, value_of, variable_names
+from schemas.settings import Settings, settings_from_environment, value_of, variable_names
 from streams.topics import verify_topics
 
 
@@ -37,7 +38,7 @@ def check(
         else:
             out.print(table(["setting", "value", "meaning"], rows))
         return
-    problems = [*_missing_models(settings), *_problems(settings)]
+    problems = [*overruled(settings_from_environment()), *_missing_models(settings), *_problems(settings)]
     if as_json:
         print_json(problems)
     else:
@@ -80,7 +81,7 @@ def _problems(settings: Settings) -> list[str]:
     except NotRunningError as error:
         return [str(error)]
     try:
-        problems = verify_topics(running.bootstrap_servers)
+        problems = verify_topics(running.bootstrap_servers, settings.generation)
     except KafkaException as error:
         problems = [f"the broker at {running.bootstrap_servers}: {error.args[0].str()}"]
     try:

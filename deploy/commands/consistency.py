@@ -36,10 +36,11 @@ def check_consistency(*, repair: bool, as_json: bool) -> NoReturn:
         with opened_consistency(settings, running) as consistency:
             differences, summary = _checked(consistency)
             done: dict[str, str] = {}
+            servers = running.bootstrap_servers if running else ""
             for _ in range(_ROUNDS if repair and running else 0):
                 if not (mendable := [one for one in differences if one.remedy not in ("wait", "replay")]):
                     break
-                done |= _repaired(consistency, running.bootstrap_servers if running else "", mendable)
+                done |= _repaired(consistency, servers, settings.generation, mendable)
                 differences, summary = _checked(consistency)
     _print(differences, summary, done, as_json=as_json)
     raise typer.Exit(1 if summary.differences else 0)
@@ -58,12 +59,14 @@ def _checked(consistency: Consistency) -> tuple[list[Difference], Summary]:
     fail("the comparison ended early; the node's log says why")
 
 
-def _repaired(consistency: Consistency, bootstrap_servers: str, differences: Sequence[Difference]) -> dict[str, str]:
+def _repaired(
+    consistency: Consistency, bootstrap_servers: str, generation: str, differences: Sequence[Difference]
+) -> dict[str, str]:
     """What was done, by document; on return every stage has read it."""
     with err.status("Repairing"):
         swept = consistency.sweep() if any(one.remedy == "sweep" for one in differences) else 0
         done = republish(bootstrap_servers, _wanted(differences))
-        if left := LagMeter(bootstrap_servers).wait_until_read(timeout=_SETTLE_SECONDS):
+        if left := LagMeter(bootstrap_servers, generation=generation).wait_until_read(timeout=_SETTLE_SECONDS):
             fail(f"{left} records are still unread after an hour; see `aegis lag`, then check again")
     return done | ({"the graph": f"{swept} nodes and edges removed"} if swept else {})
 

@@ -120,7 +120,9 @@ def _show(
     timeout: float,
 ) -> None:
     servers = system.running.bootstrap_servers
-    view = StatusView(servers, max_documents=max(settings.status.max_documents, len(files) * 2))
+    view = StatusView(
+        servers, max_documents=max(settings.status.max_documents, len(files) * 2), generation=settings.generation
+    )
     view.start()
     try:
         with (
@@ -128,10 +130,10 @@ def _show(
             api_client(settings, system.running, timeout=60) as client,
         ):
             _ingest(publisher, view, settings, files, seen, timeout=timeout)
-            _show_dead_letters(servers, seen)
+            _show_dead_letters(servers, settings, seen)
             _ask(client, questions, seen)
             _update_and_delete(publisher, view, client, seen)
-        _show_lag(servers, seen)
+        _show_lag(servers, settings, seen)
     finally:
         view.stop()
 
@@ -178,8 +180,8 @@ def _has_passed(status: DocumentStatus, stage: StageName) -> bool:
     return stage in status.current or status.state == "dead-lettered"
 
 
-def _show_dead_letters(servers: str, seen: Report) -> None:
-    letters = DeadLetters(servers).find()
+def _show_dead_letters(servers: str, settings: Settings, seen: Report) -> None:
+    letters = DeadLetters(servers, generation=settings.generation).find()
     seen.dead_letters = [letter.model_dump() for letter in letters]
     failed = {letter.document_id for letter in letters}
     dead = seen.states.get("dead-lettered", 0)
@@ -234,8 +236,8 @@ def _settled(view: StatusView, one: Published, *, timeout: float = 60.0) -> bool
     return False
 
 
-def _show_lag(servers: str, seen: Report) -> None:
-    meter, deadline = LagMeter(servers), time.monotonic() + 15
+def _show_lag(servers: str, settings: Settings, seen: Report) -> None:
+    meter, deadline = LagMeter(servers, generation=settings.generation), time.monotonic() + 15
     while True:
         groups = meter.measure()
         seen.lag = {group.group: group.records for group in groups}

@@ -39,17 +39,17 @@ def list_letters(
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, the oldest first."""
-    with connected() as (_, running):
+    with connected() as (settings, running):
         which = _filter(None, stage, error_class, error, document, since, until)
-        letters = DeadLetters(running.bootstrap_servers).find(which, limit=limit)
+        letters = DeadLetters(running.bootstrap_servers, generation=settings.generation).find(which, limit=limit)
     _print(letters, as_json=as_json)
 
 
 @app.command()
 def show(letter_id: str, as_json: AsJson = False) -> None:
     """Show one dead letter with its headers, stack trace and value."""
-    with connected() as (_, running):
-        found = DeadLetters(running.bootstrap_servers).show(letter_id)
+    with connected() as (settings, running):
+        found = DeadLetters(running.bootstrap_servers, generation=settings.generation).show(letter_id)
     if found is None:
         fail(f"there is no dead letter {letter_id}; `aegis dlq list` lists them")
     letter, record = found
@@ -80,8 +80,8 @@ def replay(
 ) -> None:
     """Send dead letters back to the stage they failed in."""
     which = _some(_filter(ids, stage, error_class, error, document, since, until), every=every)
-    with connected() as (_, running):
-        letters = DeadLetters(running.bootstrap_servers)
+    with connected() as (settings, running):
+        letters = DeadLetters(running.bootstrap_servers, generation=settings.generation)
         found = letters.find(which, limit=limit)
         _follow(letters.replay(which, rate=rate, limit=limit), "Replaying", len(found), dry_run=dry_run)
     _print(found, as_json=as_json, verb="would be replayed" if dry_run else "replayed")
@@ -103,8 +103,8 @@ def drop(
 ) -> None:
     """Give dead letters up for good."""
     which = _some(_filter(ids, stage, error_class, error, document, since, until), every=every)
-    with connected() as (_, running):
-        letters = DeadLetters(running.bootstrap_servers)
+    with connected() as (settings, running):
+        letters = DeadLetters(running.bootstrap_servers, generation=settings.generation)
         found = letters.find(which, limit=limit)
         _follow(letters.drop(which, limit=limit), "Dropping", len(found), dry_run=dry_run)
     _print(found, as_json=as_json, verb="would be dropped" if dry_run else "dropped")

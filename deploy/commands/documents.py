@@ -213,7 +213,11 @@ def wait_for(
     Raises:
         TimeoutError: Some are not settled in time.
     """
-    view = StatusView(bootstrap_servers, max_documents=max(settings.status.max_documents, len(published)))
+    view = StatusView(
+        bootstrap_servers,
+        max_documents=max(settings.status.max_documents, len(published)),
+        generation=settings.generation,
+    )
     view.start()
     deadline = time.monotonic() + timeout
     try:

@@ -22,8 +22,8 @@ def lag(
     as_json: AsJson = False,
 ) -> None:
     """Lag per consumer group: records, seconds, time to drain, verdict (STALL needs --watch: 15 seconds of it)."""
-    with connected() as (_, running):
-        meter = LagMeter(running.bootstrap_servers)
+    with connected() as (settings, running):
+        meter = LagMeter(running.bootstrap_servers, generation=settings.generation)
         meter.measure(retries=retries)  # the first of two: rates and verdicts need them
         time.sleep(interval)
         groups = meter.measure(retries=retries)

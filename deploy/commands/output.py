@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from deploy.generations import in_effect
 from deploy.running import NotRunningError, Running, find
 from deploy.tracing import traced
 from processors.errors import PipelineError
@@ -29,9 +30,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 
 def load_settings() -> Settings:
-    """The settings, or exit with status 2 and what is wrong with them."""
+    """The settings in effect, or exit with status 2 and what is wrong with them."""
     try:
-        settings = settings_from_environment()
+        settings = in_effect(settings_from_environment())
     except ValueError as error:
         fail(f"settings: {error}", status=2)
     secure(settings.kafka)

@@ -12,7 +12,7 @@ app = typer.Typer(no_args_is_help=True, help="The topics of the registry.")
 def create(as_json: AsJson = False) -> None:
     """Create the topics that are missing."""
     with connected() as (settings, running):
-        created = create_topics(running.bootstrap_servers, settings.kafka)
+        created = create_topics(running.bootstrap_servers, settings.kafka, settings.generation)
     if as_json:
         print_json(created)
     else:
@@ -22,8 +22,8 @@ def create(as_json: AsJson = False) -> None:
 @app.command()
 def verify(as_json: AsJson = False) -> None:
     """Compare the cluster's topics with the registry; exit status 1 if they differ."""
-    with connected() as (_, running):
-        problems = verify_topics(running.bootstrap_servers)
+    with connected() as (settings, running):
+        problems = verify_topics(running.bootstrap_servers, settings.generation)
     if as_json:
         print_json(problems)
     else:

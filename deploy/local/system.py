@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from deploy.generations import in_effect, overruled
 from deploy.local.broker import Broker, free_port, require_free
 from deploy.local.supervisor import Child, Supervisor, command_child
 from deploy.running import Running, announce, owned
@@ -60,10 +61,13 @@ def started(settings: Settings, *, say: Callable[[str], None] = lambda line: Non
     folder = settings.data_dir.resolve()
     secure(settings.kafka)
     with owned(folder):
+        for line in overruled(settings):
+            say(f"Note: {line}")
+        generation = in_effect(settings).generation
         broker = _started_broker(folder / "broker", settings, say)
         try:
             servers = broker.bootstrap_servers if broker else settings.kafka.bootstrap_servers
-            create_topics(servers, settings.kafka)
+            create_topics(servers, settings.kafka, generation)
             say("Starting the node and the workers")
             system = _start_children(folder, servers, settings, broker)
             try:

@@ -45,14 +45,14 @@ _POINTS_PER_SCROLL = 256
 _PASSING = (408, 429)
 
 
-def open_collection(client: QdrantClient, *, model: str, dimension: int) -> str:
+def open_collection(client: QdrantClient, *, model: str, dimension: int, generation: str = "") -> str:
     """The name of the model's collection, which is created when there is none.
 
     Raises:
         ValueError: The collection of that name holds vectors of another model or dimension.
         UnavailableError: The server cannot be reached.
     """
-    name = collection_name(model, dimension)
+    name = collection_name(model, dimension) + (f"-{generation}" if generation else "")
     with _translated():
         if not client.collection_exists(name):
             _create(client, name, model=model, dimension=dimension)
