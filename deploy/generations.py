@@ -94,13 +94,13 @@ def in_effect(settings: Settings) -> Settings:
 
 
 def overruled(settings: Settings) -> list[str]:
-    """Which settings were given and do not hold, in sentences."""
+    """Which settings are not the default and do not hold, in sentences."""
     holds = in_effect(settings)
     pairs = (("embedding", "model"), ("chunking", "max_tokens"), ("chunking", "overlap_tokens"))
     return [
         f"AEGIS_{group}__{name}".upper() + f" is {given}, but the index was made with {made}; `aegis reindex` makes "
         "another"
         for group, name in pairs
-        if name in (part := getattr(settings, group)).model_fields_set
-        and (given := getattr(part, name)) != (made := getattr(getattr(holds, group), name))
+        if (given := getattr(part := getattr(settings, group), name)) != type(part).model_fields[name].default
+        and given != (made := getattr(getattr(holds, group), name))
     ]
