@@ -84,10 +84,10 @@ def simulate(
     """
     if documents > MAX_DOCUMENTS:
         raise ValueError(f"{documents:,.0f} documents are more than the {MAX_DOCUMENTS:,} that are simulated")
-    random = np.random.default_rng(seed)
-    arrived = arrivals(random, documents, peak)
-    lengths = random.gamma(variation**-2, variation**2, len(arrived)) if variation else np.ones(len(arrived))
-    partition = random.integers(partitions, size=len(arrived))
+    generator = np.random.default_rng(seed)
+    arrived = arrivals(generator, documents, peak)
+    lengths = generator.gamma(variation**-2, variation**2, len(arrived)) if variation else np.ones(len(arrived))
+    partition = generator.integers(partitions, size=len(arrived))
     left: dict[StageName, Floats] = {}
     lags: dict[StageName, Floats] = {}
     for stage in STAGES:
@@ -110,13 +110,13 @@ def simulate(
     )
 
 
-def arrivals(random: np.random.Generator, documents: float, peak: float) -> Floats:
+def arrivals(generator: np.random.Generator, documents: float, peak: float) -> Floats:
     """Times of a Poisson process over a day, in order; its rate is a von Mises curve with that peak to its mean."""
     edges = np.linspace(0, _DAY, _MINUTES + 1)
     middle = (edges[:-1] + edges[1:]) / 2
     rate = np.exp(_concentration(peak) * (np.cos(2 * np.pi * (middle / _DAY - _PEAK_AT)) - 1))
     shares = np.concatenate([[0.0], np.cumsum(rate)]) / rate.sum()
-    places = np.sort(random.random(random.poisson(documents)))
+    places = np.sort(generator.random(generator.poisson(documents)))
     return np.asarray(np.interp(places, shares, edges))
 
 

@@ -75,8 +75,8 @@ class SqliteLedger:
                 if account in limits and sum(_balance(connection, account)) + amount > limits[account]:
                     return account
             connection.executemany(_RESERVE, [(*account, amount) for account in accounts])
-            for table in ("balances", "claims"):
-                connection.execute(f"DELETE FROM {table} WHERE period < ?", (_year_before(accounts[0]),))  # noqa: S608
+            for forget in ("DELETE FROM balances WHERE period < ?", "DELETE FROM claims WHERE period < ?"):
+                connection.execute(forget, (_year_before(accounts[0]),))
         return None
 
     def settle(self, accounts: Sequence[Account], *, reserved: int, spent: int) -> None:
