@@ -43,6 +43,8 @@ class Filter:
     document: str | None = None
     since: float | None = None
     until: float | None = None
+    prefix: str = ""
+    """What the document's id begins with: a tenant's own."""
 
     def matches(self, letter: DeadLetter) -> bool:
         """Whether the letter is meant."""
@@ -51,6 +53,7 @@ class Filter:
             and _fits(self.error_class, letter.error_class)
             and _fits(self.error, letter.error)
             and _fits(self.document, letter.document_id or "")
+            and (letter.document_id or "").startswith(self.prefix)
             and (self.since is None or letter.dead_lettered_at >= self.since)
             and (self.until is None or letter.dead_lettered_at < self.until)
         )

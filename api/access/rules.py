@@ -24,7 +24,6 @@ _WHOLE_INSTALLATION = (
     "/metrics",
     "/api/v1/lag",
     "/api/v1/stuck",
-    "/api/v1/dlq",
     "/api/v1/consistency",
     "/api/v1/decisions",
     "/api/pool",

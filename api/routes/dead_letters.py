@@ -10,10 +10,13 @@ from fastapi import APIRouter, Path, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api import pools
+from api.access.principals import Caller, Principal
 from api.admission import Slots
 from api.ports import DeadLetters
 from api.problems import Problem
 from schemas.dead_letters import DeadLetter, Filter
+from schemas.headers import ERROR_STACKTRACE
+from schemas.ids import document_prefix
 from schemas.records import STAGES, StageName
 
 _THREADS = 2  # each call reads whole topics
@@ -38,14 +41,16 @@ class Chosen(BaseModel):
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
 
-    def filter(self) -> Filter:
-        """The same, as the dead-letter topics are asked."""
+    def filter(self, caller: Principal) -> Filter:
+        """The same among the caller's, as the dead-letter topics are asked."""
+        prefix = document_prefix(caller.tenant)
         return Filter(
             stages=self.stages or STAGES,
             ids=tuple(self.ids),
             error_class=self.error_class,
             error=self.error,
-            document=self.document,
+            document=self.document and prefix + self.document,
+            prefix=prefix,
             since=self.since.timestamp() if self.since else None,
             until=self.until.timestamp() if self.until else None,
         )
@@ -114,53 +119,68 @@ def router(letters: DeadLetters) -> APIRouter:
         with slots.one():
             return await to_thread.run_sync(question, limiter=threads)
 
-    async def resolve(which: Resolve, action: Callable[..., Iterator[DeadLetter]]) -> Resolved:
-        wanted = which.filter()
-        if wanted == Filter() and not which.every:
+    async def resolve(which: Resolve, action: Callable[..., Iterator[DeadLetter]], caller: Principal) -> Resolved:
+        wanted = which.filter(caller)
+        if wanted == Filter(prefix=wanted.prefix) and not which.every:
             raise Problem(422, "too-many", "this means every dead letter; say `every`, or choose some")
         if which.dry_run:
             found = await ask(lambda: list(letters.find(wanted, limit=which.limit)))
         else:
             found = await ask(lambda: list(action(wanted, limit=which.limit)))
-        return Resolved(dead_letters=found, dry_run=which.dry_run)
+        return Resolved(dead_letters=_shown(found, caller), dry_run=which.dry_run)
 
     @routes.get("", summary="List dead letters")
     async def list_letters(
         which: Annotated[Listed, Query()],
+        caller: Caller,
     ) -> DeadLetterList:
         """Unresolved dead letters, the oldest first, and how many there are of each reason."""
-        found = await ask(lambda: letters.find(which.filter()))
-        return DeadLetterList(dead_letters=list(found[: which.limit]), groups=_groups(found), total=len(found))
+        wanted = which.filter(caller)
+        found = await ask(lambda: letters.find(wanted))
+        shown = _shown(found[: which.limit], caller)
+        return DeadLetterList(dead_letters=shown, groups=_groups(found), total=len(found))
 
     @routes.post("/replay", summary="Replay dead letters")
-    async def replay(which: Resolve) -> Resolved:
+    async def replay(which: Resolve, caller: Caller) -> Resolved:
         """Send dead letters back to the stage they failed in."""
-        return await resolve(which, letters.replay)
+        return await resolve(which, letters.replay, caller)
 
     @routes.post("/drop", summary="Drop dead letters")
-    async def drop(which: Resolve) -> Resolved:
+    async def drop(which: Resolve, caller: Caller) -> Resolved:
         """Give dead letters up for good."""
-        return await resolve(which, letters.drop)
+        return await resolve(which, letters.drop, caller)
 
     @routes.get("/{stage}/{partition}/{offset}", summary="One dead letter")
     async def show(
-        stage: StageName, partition: Annotated[int, Path(ge=0)], offset: Annotated[int, Path(ge=0)]
+        stage: StageName, partition: Annotated[int, Path(ge=0)], offset: Annotated[int, Path(ge=0)], caller: Caller
     ) -> DeadRecord:
-        """A dead letter with its headers, stack trace and value."""
+        """A dead letter with its headers, its value and, for a key of no tenant, the stack trace."""
         letter_id = f"{stage}/{partition}/{offset}"
         found = await ask(partial(letters.show, letter_id))
-        if found is None:
+        if found is None or not Filter(prefix=document_prefix(caller.tenant)).matches(found[0]):
             raise Problem(404, "unknown-dead-letter", f"there is no dead letter {letter_id!r}, or it is resolved")
         letter, record = found
         value = record.value or b""
         return DeadRecord(
-            dead_letter=letter,
-            headers={name: content.decode("utf-8", "replace") for name, content in record.headers},
+            dead_letter=_shown([letter], caller)[0],
+            headers={
+                name: content.decode("utf-8", "replace")
+                for name, content in record.headers
+                if caller.tenant is None or name != ERROR_STACKTRACE  # it tells of this installation
+            },
             value=value[:_SHOWN_BYTES].decode("utf-8", "replace"),
             value_bytes=len(value),
         )
 
     return routes
+
+
+def _shown(letters: Sequence[DeadLetter], caller: Principal) -> list[DeadLetter]:
+    """The same, with the ids that the caller knows the documents by."""
+    return [
+        letter.model_copy(update={"document_id": letter.document_id and caller.shown_id(letter.document_id)})
+        for letter in letters
+    ]
 
 
 def _groups(letters: Sequence[DeadLetter]) -> list[Group]:
