@@ -29,7 +29,7 @@ def test_the_scale_of_relevance_is_no_matter_and_ties_keep_their_order() -> None
     assert _order([], np.empty((0, 2), np.float32), 0.5) == []
 
 
-@given(st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=12), st.floats(0, 1), st.integers(0, 9))
+@given(st.lists(st.floats(-50, 50, width=16), min_size=1, max_size=12), st.floats(0, 1), st.integers(0, 9))
 @settings(max_examples=60, deadline=None)
 def test_every_item_once_the_most_relevant_first_and_each_the_best_of_those_left(
     relevance: list[float], weight: float, seed: int

@@ -1,5 +1,6 @@
 """A real Prometheus scrapes the whole system behind its keys: every picture shows something, and alerts fire."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from deploy import dashboards
 from deploy.local.system import System, started
 from schemas.settings import Settings
 from schemas.topics import DOCUMENTS
+from tests.ollama_server import ollama_server
 from tests.prometheus_server import Prometheus, scraping
 from tests.waiting import until
 
@@ -28,6 +30,15 @@ _EMPTY = {"Extraction does without": "no phase of extraction failed"}
 _BACKLOG = "By partition"  # shows partitions that wait
 _until = partial(until, pause=2.0)  # Prometheus looks no more often
 _LAG, _LETTERS = ("AegisLagHigh", "aegis-extract"), ("AegisDeadLetters", "chunk")
+
+
+@pytest.fixture(autouse=True)
+def llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A language model with a price and a budget, for the pictures of them."""
+    with ollama_server(chat=lambda turns: "The ferry leaves at nine [1].") as server:
+        model = {"name": "paid", "url": server.url, "protocol": "ollama", "tasks": ["answers"], "output_price": 1}
+        monkeypatch.setenv("AEGIS_LLM__MODELS", json.dumps([{**model, "budget": {"daily": 5}}]))
+        yield
 
 
 def test_pictures_and_alerts_of_a_real_system(tmp_path: Path) -> None:
@@ -86,10 +97,12 @@ def _poison(system: System) -> None:
 
 
 def _ask(http: httpx.Client) -> None:
-    """A search that is answered, and one that waits in vain."""
+    """A search that is answered, one that waits in vain, and a question for the language model."""
     http.post("/api/v1/search", json={"query": "When does the ferry leave?"}).raise_for_status()
     vain = http.post("/api/v1/search", json={"query": "q", "wait_for": "unknown@1", "wait_timeout": 0.1})
     assert vain.status_code == 504
+    answer = http.post("/api/v1/chat/", json={"question": "When does the ferry to Harwich leave?"}).raise_for_status()
+    assert answer.json()["outcome"] == "generated"
 
 
 def _is_indexed(http: httpx.Client, document_id: str) -> bool:
